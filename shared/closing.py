@@ -1,0 +1,64 @@
+"""Ends a message that nobody holds: cancelled before a worker took it, or its workers were lost too often."""
+
+from __future__ import annotations
+
+from shared import events, notices
+from shared.errors import LogUnavailable
+from shared.event_log import Entry, EventLog, Word
+from shared.lifecycle import ErrorCode
+from shared.outcomes import Cancelled, Failed
+from shared.records import Ending
+from shared.store import CloseReason, Store, ToClose
+from shared.transcript import Transcript, fold
+
+
+def close(store: Store, log: EventLog, found: ToClose) -> Ending | None:
+    """Commit the end of `found` with the text that its readers were shown, and append it.
+
+    None where somebody was faster. Raises `StoreUnavailable`. The log may be away: the ending then stays stored.
+    """
+    content, above = _shown(log, found)
+    outcome: Failed | Cancelled
+    match found.reason:
+        case CloseReason.CANCEL:
+            outcome = Cancelled(content=content)
+        case CloseReason.WORKER_LOST:
+            outcome = Failed(content=content, code=ErrorCode.WORKER_LOST)
+    ending = store.close_message(found.message_id, outcome, seen_attempt=found.attempt, above=above)
+    if ending is not None:
+        append_ending(store, log, ending)
+    return ending
+
+
+def append_ending(store: Store, log: EventLog, ending: Ending) -> bool:
+    """Append a committed ending and note that it was; False where Redis is away and the sweeper is to try again.
+
+    Where the log has lost what stands before it, or a newer attempt has begun, readers are served from the row.
+    """
+    entries = entries_of(ending)
+    try:
+        answer = log.append(ending.message_id, entries, notices.ending(ending.project_id, entries))
+    except LogUnavailable:
+        return False
+    match answer.word:
+        case Word.OK | Word.THERE | Word.LOST | Word.STALE:
+            store.ending_was_appended(ending.message_id, entries[-1].id)
+    return True
+
+
+def entries_of(ending: Ending) -> list[Entry]:
+    return [Entry(events.peek(payload)[1], payload) for payload in ending.events]
+
+
+def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
+    """The text of the log where it tells of the row's attempt, else of the row; and the log's newest attempt."""
+    try:
+        entries = log.replay(found.message_id)
+    except LogUnavailable:
+        return found.content, 0
+    if not entries:
+        return found.content, 0
+    newest = entries[-1].id.attempt
+    if newest != found.attempt:
+        return found.content, newest
+    return fold(Transcript(), (events.decode(entry.payload) for entry in entries)).content, newest

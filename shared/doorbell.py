@@ -1,0 +1,69 @@
+"""Celery as a doorbell: a task carries a message's id and nothing else. A bell lost, doubled or late changes nothing,
+since the row is the queue and the sweeper rings again.
+"""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from shared import keys
+
+RUN_MESSAGE = "chatrelay.run_message"
+BUILD_COMPONENT = "chatrelay.build_component"
+
+_log = logging.getLogger(__name__)
+
+
+def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
+    """The Celery application, for whoever rings and whoever answers. Connects at first use.
+
+    No results, JSON only, acknowledged early: there is nothing to redeliver, no visibility timeout to outlive. A publish
+    is tried once and given up in a second or two; the sweeper rings again.
+    """
+    app = Celery(name, broker=redis_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        result_backend=None,
+        task_serializer="json",
+        accept_content=["json"],
+        task_acks_late=False,
+        task_publish_retry=False,
+        task_default_queue=keys.INTERACTIVE_QUEUE,
+        task_create_missing_queues=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_timeout=1,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+            "retry_on_timeout": False,
+        },
+    )
+    return app
+
+
+class Doorbell:
+    """Rings; never raises for a broker that is away."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def ring(self, message_id: UUID, *, queue: str = keys.INTERACTIVE_QUEUE) -> bool:
+        """Whether the bell was handed to the broker, as far as one can know."""
+        try:
+            self._celery.send_task(RUN_MESSAGE, args=(str(message_id),), queue=queue, retry=False)
+        except (OperationalError, OSError):
+            _log.warning("bell not rung for %s: the broker is away", message_id)
+            return False
+        return True

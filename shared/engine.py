@@ -1,0 +1,42 @@
+"""The connection pool to Postgres: driver, deadlines and limits in one place.
+
+libpq itself never gives up on a stopped server; `tcp_user_timeout`, keepalives and the server's own timeouts bound what they
+can.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+
+
+def sqlalchemy_url(url: str) -> URL:
+    """`url` for psycopg2: plain ``postgresql://`` would mean psycopg 3."""
+    return make_url(url).set(drivername="postgresql+psycopg2")
+
+
+def make_engine(
+    url: str, *, pool_size: int, application: str, statement_timeout_s: float = 5.0, lock_timeout_s: float = 3.0
+) -> Engine:
+    """A pool of at most `pool_size` connections. Connects at first use. Raises nothing by itself."""
+    return create_engine(
+        sqlalchemy_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=False,
+        pool_recycle=1800,
+        pool_use_lifo=True,
+        connect_args={
+            "application_name": f"chatrelay-{application}",
+            "connect_timeout": 3,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 8000,
+            "options": (
+                f"-c statement_timeout={int(statement_timeout_s * 1000)} -c lock_timeout={int(lock_timeout_s * 1000)}"
+                " -c idle_in_transaction_session_timeout=15000"
+            ),
+        },
+    )

@@ -1,0 +1,211 @@
+"""The event log of a message: saving to the log and publishing are one atomic operation, and this is the only appender.
+
+`EventLog` is the blocking side over redis-py (closings, endings, replay), `LoopEventLog` the event loop's over a
+`RedisLink` (deltas). Both run `append_event.lua`, whose head tells what each answer means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from importlib import resources
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shared import events, keys
+from shared.errors import LogUnavailable
+from shared.events import Delta, EventId
+from shared.redis_link import LinkDown, RedisLink, ReplyError
+
+RETENTION_S: Final = 3600
+MERGED_MOST_BYTES: Final = 256 * 1024
+"""UTF-8 bytes of text in one delta of a replay."""
+
+_SCRIPT: Final = (resources.files("shared") / "append_event.lua").read_text()
+_CUT_OFF: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
+
+
+class Entry(NamedTuple):
+    """An event's id and its encoded bytes."""
+
+    id: EventId
+    payload: bytes
+
+    @property
+    def kind(self) -> str:
+        return events.peek(self.payload)[0]
+
+
+class Publication(NamedTuple):
+    """What is published beside an append, on a channel other than the message's own."""
+
+    channel: str
+    payload: bytes
+
+
+class Word(StrEnum):
+    OK = "ok"
+    THERE = "there"
+    STALE = "stale"
+    LOST = "lost"
+
+
+class Answer(NamedTuple):
+    """What an append came to, and the id of the log's last entry after it (None: the log is empty)."""
+
+    word: Word
+    last: EventId | None
+
+
+def connect(url: str, *, timeout_s: float = 2.0) -> redis.Redis:
+    """A client that never sends a command twice: a retried write is written twice."""
+    return redis.Redis.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0), protocol=3
+    )
+
+
+class EventLog:
+    """The log over a blocking client. Methods raise `LogUnavailable` where Redis cannot be reached in time."""
+
+    def __init__(self, client: redis.Redis, *, retention_s: int = RETENTION_S) -> None:
+        self._client = client
+        self._retention_s = retention_s
+        self._script = client.register_script(_SCRIPT)
+
+    def append(self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication] = ()) -> Answer:
+        """Append `entries`, neighbours inside one attempt, and publish them and `also`: all or nothing.
+
+        Safe to repeat with the same bytes. Raises `LogUnavailable`; the outcome is then unknown.
+        """
+        arguments = _arguments(message_id, entries, also, self._retention_s)
+        try:
+            return _answer(self._script(keys=[keys.log(message_id)], args=list(arguments)))
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
+    def publish(self, publication: Publication) -> None:
+        """Publish what belongs to no message's log. Raises `LogUnavailable`."""
+        try:
+            self._client.publish(publication.channel, publication.payload)
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
+    def replay(self, message_id: UUID | str, after: EventId | None = None) -> list[Entry]:
+        """The newest attempt from its start, or what follows `after` where that lies in it. Raises `LogUnavailable`."""
+        name = keys.log(message_id)
+        try:
+            tail = _entries(self._client.xrevrange(name, count=1))
+            if not tail:
+                return []
+            newest = tail[0].id
+            start = f"({after}" if after is not None and after.attempt == newest.attempt else str(newest.attempt)
+            return _entries(self._client.xrange(name, min=start))
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
+    def last_ids(self, message_ids: Sequence[UUID | str]) -> list[EventId | None]:
+        """The id of each log's last entry, in one round trip; None for an empty log. Raises `LogUnavailable`."""
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for message_id in message_ids:
+                    pipeline.xrevrange(keys.log(message_id), count=1)
+                replies = pipeline.execute()
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+        tails = [_entries(reply) for reply in replies]
+        return [tail[0].id if tail else None for tail in tails]
+
+
+class LoopEventLog:
+    """The log's append on an event loop, over a `RedisLink` that its owner starts and closes."""
+
+    def __init__(self, link: RedisLink, *, retention_s: int = RETENTION_S) -> None:
+        self._link = link
+        self._retention_s = retention_s
+        self._sha: bytes | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self._link.is_up
+
+    async def append(
+        self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication] = ()
+    ) -> Answer:
+        """As `EventLog.append`."""
+        arguments = _arguments(message_id, entries, also, self._retention_s)
+        name = keys.log(message_id)
+        try:
+            if self._sha is None:
+                self._sha = await self._link.send("SCRIPT", "LOAD", _SCRIPT)
+            try:
+                return _answer(await self._link.send("EVALSHA", self._sha, 1, name, *arguments))
+            except ReplyError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                return _answer(await self._link.send("EVAL", _SCRIPT, 1, name, *arguments))
+        except (LinkDown, ReplyError) as error:
+            raise LogUnavailable from error
+
+
+def merge(entries: Iterable[Entry]) -> list[Entry]:
+    """`entries` with neighbouring deltas of one attempt as one, bearing the last one's id and ``from``, the first one's."""
+    merged: list[Entry] = []
+    run: list[Delta] = []
+    size = 0
+
+    def close_run() -> None:
+        nonlocal size
+        if not run:
+            return
+        first, last = run[0], run[-1]
+        if first is last:
+            event = last
+        else:
+            event = msgspec.structs.replace(
+                last, content="".join(delta.content for delta in run), from_=first.from_ or first.id
+            )
+        merged.append(Entry(EventId.parse(last.id), events.encode(event)))
+        run.clear()
+        size = 0
+
+    attempt = 0
+    for entry in entries:
+        if entry.kind != "delta":
+            close_run()
+            merged.append(entry)
+            continue
+        delta = events.decode(entry.payload)
+        assert isinstance(delta, Delta)
+        if entry.id.attempt != attempt or size + len(entry.payload) > MERGED_MOST_BYTES:
+            close_run()
+            attempt = entry.id.attempt
+        run.append(delta)
+        size += len(entry.payload)
+    close_run()
+    return merged
+
+
+def _arguments(
+    message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication], retention_s: int
+) -> Iterable[bytes | str | int]:
+    arguments: list[bytes | str | int] = [retention_s, keys.message_channel(message_id), len(entries)]
+    for entry in entries:
+        arguments += (str(entry.id), entry.payload)
+    for publication in also:
+        arguments += publication
+    return arguments
+
+
+def _answer(reply: Any) -> Answer:
+    word, last = reply
+    return Answer(Word(word.decode()), EventId.parse(last.decode()) if last else None)
+
+
+def _entries(reply: Any) -> list[Entry]:
+    field = keys.LOG_FIELD.encode()
+    return [Entry(EventId.parse(id_.decode()), fields[field]) for id_, fields in reply]

@@ -1,0 +1,37 @@
+"""Brings a database to the newest revision: what the release process runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+_MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+
+
+def config(url: str) -> Config:
+    """Alembic's configuration for the database at `url`."""
+    made = Config()
+    made.set_main_option("script_location", str(_MIGRATIONS))
+    made.set_main_option("path_separator", "os")
+    made.attributes["url"] = url
+    return made
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    command.upgrade(config(url), revision)
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    command.downgrade(config(url), revision)
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether the database stands at the newest revision that this code knows."""
+    newest = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() == newest

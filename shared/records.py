@@ -1,0 +1,235 @@
+"""What the store answers with: frozen rows, as the API shows them or as a worker needs them.
+
+Types that are part of a public answer encode to its JSON (camelCase, times in RFC 3339 UTC) with `msgspec`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from shared.events import EventId, Timing, ToolCall, Usage
+from shared.lifecycle import ErrorCode, JobStatus, MemberRole, MessageKind, MessageStatus, Role
+
+JsonValue: TypeAlias = Any
+"""A project's document, a schema, one operation: JSON that belongs to users and has no shape of ours."""
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks: a token's user and scopes."""
+
+    user_id: UUID
+    user: str
+    """The token's subject."""
+    scopes: frozenset[str]
+
+
+class _Public(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    pass
+
+
+class ProjectSummary(_Public, frozen=True, kw_only=True):
+    id: UUID
+    name: str
+    version: int
+    role: MemberRole
+    created_at: datetime
+    updated_at: datetime
+
+
+class Project(_Public, frozen=True, kw_only=True):
+    """`version` rises by one with each change of the document."""
+
+    id: UUID
+    name: str
+    document: JsonValue
+    version: int
+    schema: JsonValue
+    role: MemberRole
+    created_at: datetime
+    updated_at: datetime
+
+
+class Version(_Public, frozen=True, kw_only=True, omit_defaults=True):
+    """One change of a project's document. `inverse` takes it back."""
+
+    version: int
+    operations: list[JsonValue]
+    inverse: list[JsonValue]
+    created_at: datetime
+    message_id: UUID | None = None
+
+
+class MessageError(_Public, frozen=True, kw_only=True):
+    code: ErrorCode
+    detail: str
+    retryable: bool
+
+
+class Message(_Public, frozen=True, kw_only=True):
+    """One row. `content` is the fold of the message's events, for every status."""
+
+    id: UUID
+    project_id: UUID
+    role: Role
+    kind: MessageKind
+    status: MessageStatus
+    content: str
+    error: MessageError | None
+    attempt: int
+    job_id: UUID | None
+    tool_calls: list[ToolCall]
+    model: str | None
+    usage: Usage | None
+    timing: Timing | None
+    reply_to: UUID | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Job(_Public, frozen=True, kw_only=True):
+    id: UUID
+    project_id: UUID
+    message_id: UUID
+    name: str
+    effect_description: str
+    status: JobStatus
+    tries: int
+    error: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
+    """The pair that a submit made, or made before under the same key."""
+
+    user_message: Message
+    assistant_message: Message
+    repeated: bool
+    interrupted: tuple[UUID, ...] = ()
+    """Messages that were asked to cancel so that this one goes first."""
+
+
+class ReaderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader of one message needs to know of its row."""
+
+    message_id: UUID
+    project_id: UUID
+    status: MessageStatus
+    attempt: int
+    last_event_id: EventId | None
+    content: str
+    tool_calls: tuple[ToolCall, ...]
+    ending: tuple[bytes, ...]
+    """The encoded events of the stored ending, oldest first; empty while there is none."""
+
+    @property
+    def is_final(self) -> bool:
+        return self.status not in (MessageStatus.PENDING, MessageStatus.BUILDING)
+
+
+class StoredCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool call as the model decided it: `arguments` is its raw text."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+
+
+class StoredRound(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of the model: its text, its calls, and the document's version that the model saw."""
+
+    round: int
+    text: str
+    calls: tuple[StoredCall, ...]
+    document_version: int
+    usage: Usage | None
+
+
+class DocumentChange(_Public, frozen=True, kw_only=True, omit_defaults=True):
+    """A committed change of a project's document, as told to other readers."""
+
+    version: int
+    operations: list[JsonValue]
+    message_id: UUID | None = None
+
+
+class ToolEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call came to, as the ledger has it; `result` is what the model is told."""
+
+    call: ToolCall
+    result: str
+    change: DocumentChange | None = None
+    """The change that was committed with it now; None where nothing changed or the call had been made before."""
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """What every write of a worker carries. Once a newer attempt exists, or the lease is another's, it is refused."""
+
+    message_id: UUID
+    project_id: UUID
+    owner: str
+    attempt: int
+    run: int
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A message taken by a worker, with all that its run has stored."""
+
+    lease: Lease
+    tries: int
+    """Tries of this run that failed before this attempt."""
+    model: str
+    run_age_s: float
+    """Seconds since the run's first claim, by the database's clock."""
+    enqueued_age_s: float
+    """Seconds since the run was enqueued, by the database's clock."""
+    first_token_ms: int | None
+    content: str
+    """The text of the stored rounds."""
+    rounds: tuple[StoredRound, ...]
+    effects: tuple[ToolEffect, ...]
+    """The calls of this run that were made, in order."""
+
+
+class HistoryMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier message, as the model is shown it."""
+
+    role: Role
+    content: str
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model is shown: the project as it is now and the messages that stand before this one, oldest first."""
+
+    document: JsonValue
+    version: int
+    schema: JsonValue
+    history: tuple[HistoryMessage, ...]
+
+
+class Leased(msgspec.Struct, frozen=True, kw_only=True):
+    """What a renewal found of one message that the owner still holds."""
+
+    attempt: int
+    cancel_requested: bool
+
+
+class Cancelling(msgspec.Struct, frozen=True, kw_only=True):
+    """A cancel that was asked for. `held`: a worker has the message and is the one to end it."""
+
+    message_id: UUID
+    project_id: UUID
+    held: bool
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """A committed end: encoded events to append, as the row keeps them."""
+
+    message_id: UUID
+    project_id: UUID
+    status: MessageStatus
+    events: tuple[bytes, ...]

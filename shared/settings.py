@@ -1,0 +1,193 @@
+"""Every setting: its name in the environment, unit and default. The README's table is held to this module by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""Names separated by commas."""
+
+
+class InvalidSettings(Exception):
+    """What is wrong with the environment: one line a setting."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    database_url: SecretStr = Field(
+        alias="DATABASE_URL", description="Postgres, `postgresql://user:password@host/name`"
+    )
+    redis_url: SecretStr = Field(
+        alias="REDIS_URL", description="Redis or Valkey, `redis://host:port/db` (`rediss://` for TLS)"
+    )
+    openai_api_key: SecretStr | None = Field(
+        None, alias="OPENAI_API_KEY", description="the provider's key; without one `make run` starts the scripted model"
+    )
+    openai_base_url: str = Field(
+        "https://api.openai.com/v1", alias="OPENAI_BASE_URL", description="any server that speaks chat completions"
+    )
+    port: int = Field(8000, alias="PORT", ge=1, le=65535, description="the API's port")
+
+    models: Names = Field(
+        ("gpt-4.1-mini",), alias="CHATRELAY_MODELS", description="models that may be asked for, the default first"
+    )
+    allowed_origins: Names = Field(
+        (), alias="CHATRELAY_ALLOWED_ORIGINS", description="browser origins allowed beside the own host"
+    )
+    scripted_model: bool = Field(
+        False, alias="CHATRELAY_SCRIPTED_MODEL", description="the page says that the model is the scripted one"
+    )
+    dev_token: SecretStr | None = Field(
+        None, alias="CHATRELAY_DEV_TOKEN", description="the token that `make run` prints"
+    )
+
+    lease_s: float = Field(10.0, alias="CHATRELAY_LEASE_S", gt=0, description="seconds that a worker's claim lasts")
+    heartbeat_s: float = Field(
+        3.0, alias="CHATRELAY_HEARTBEAT_S", gt=0, description="seconds between renewals of the claims"
+    )
+    sweep_s: float = Field(1.0, alias="CHATRELAY_SWEEP_S", gt=0, description="seconds between the sweeper's rounds")
+    ring_again_s: float = Field(
+        3.0, alias="CHATRELAY_RING_AGAIN_S", gt=0, description="seconds until a message not taken is rung for again"
+    )
+    log_retention_s: int = Field(
+        3600, alias="CHATRELAY_LOG_RETENTION_S", gt=0, description="seconds that a log outlives its last append"
+    )
+    merge_window_s: float = Field(
+        0.02, alias="CHATRELAY_MERGE_WINDOW_S", ge=0, description="deltas arriving within it are merged into one event"
+    )
+    drain_s: float = Field(
+        20.0, alias="CHATRELAY_DRAIN_S", gt=0, description="seconds a stopping process has to hand over or close"
+    )
+    worker_concurrency: int = Field(
+        100, alias="CHATRELAY_WORKER_CONCURRENCY", ge=1, description="messages that one worker streams at a time"
+    )
+    api_threads: int = Field(16, alias="CHATRELAY_API_THREADS", ge=2, description="request threads of one API process")
+    heartbeat_socket_s: float = Field(
+        25.0, alias="CHATRELAY_SOCKET_HEARTBEAT_S", gt=0, description="seconds of silence before a socket is pinged"
+    )
+    idle_check_s: float = Field(
+        2.0, alias="CHATRELAY_IDLE_CHECK_S", gt=0, description="seconds of silence before a reader's log is compared"
+    )
+    socket_buffer_bytes: int = Field(
+        256 * 1024, alias="CHATRELAY_SOCKET_BUFFER_BYTES", gt=0, description="bytes kept for a reader that is slow"
+    )
+    slow_reader_s: float = Field(
+        30.0, alias="CHATRELAY_SLOW_READER_S", gt=0, description="seconds a slow reader has to take what waits (4008)"
+    )
+
+    max_rounds: int = Field(
+        4, alias="CHATRELAY_MAX_ROUNDS", ge=1, description="times the model is called again with its tools' results"
+    )
+    max_tries: int = Field(3, alias="CHATRELAY_MAX_TRIES", ge=1, description="tries of one run")
+    run_deadline_s: float = Field(
+        600.0, alias="CHATRELAY_RUN_DEADLINE_S", gt=0, description="seconds for one run, from its first claim"
+    )
+    provider_silence_s: float = Field(
+        60.0, alias="CHATRELAY_PROVIDER_SILENCE_S", gt=0, description="seconds without a byte from the model"
+    )
+    provider_connect_s: float = Field(
+        10.0, alias="CHATRELAY_PROVIDER_CONNECT_S", gt=0, description="seconds to connect to the model"
+    )
+    retry_first_s: float = Field(
+        0.5, alias="CHATRELAY_RETRY_FIRST_S", ge=0, description="first pause before the provider is asked again"
+    )
+    retry_most_s: float = Field(
+        20.0, alias="CHATRELAY_RETRY_MOST_S", ge=0, description="longest such pause, unless the provider names one"
+    )
+    context_tokens: int = Field(
+        24_000, alias="CHATRELAY_CONTEXT_TOKENS", ge=100, description="tokens of earlier messages shown to the model"
+    )
+    max_answer_bytes: int = Field(
+        1024 * 1024, alias="CHATRELAY_MAX_ANSWER_BYTES", ge=1, description="an answer's UTF-8 bytes (ends as `length`)"
+    )
+    max_tool_arguments_bytes: int = Field(
+        256 * 1024, alias="CHATRELAY_MAX_TOOL_ARGUMENTS_BYTES", ge=1, description="bytes of one tool call's arguments"
+    )
+    max_tool_calls: int = Field(16, alias="CHATRELAY_MAX_TOOL_CALLS", ge=1, description="tool calls in one round")
+
+    max_body_bytes: int = Field(1024 * 1024, alias="CHATRELAY_MAX_BODY_BYTES", ge=1, description="a request's body")
+    max_content_chars: int = Field(
+        32_000, alias="CHATRELAY_MAX_CONTENT_CHARS", ge=1, description="characters of a message's `content`"
+    )
+    max_json_depth: int = Field(64, alias="CHATRELAY_MAX_JSON_DEPTH", ge=1, le=200, description="nesting of any JSON")
+    max_patch_operations: int = Field(
+        1000, alias="CHATRELAY_MAX_PATCH_OPERATIONS", ge=1, description="operations in a patch over HTTP"
+    )
+    max_model_patch_operations: int = Field(
+        50, alias="CHATRELAY_MAX_MODEL_PATCH_OPERATIONS", ge=1, description="operations in a patch of the model's"
+    )
+    max_pointer_segments: int = Field(
+        16, alias="CHATRELAY_MAX_POINTER_SEGMENTS", ge=1, description="segments of a JSON Pointer in a patch"
+    )
+    max_document_bytes: int = Field(
+        256 * 1024, alias="CHATRELAY_MAX_DOCUMENT_BYTES", ge=2, description="a document's JSON, after each operation"
+    )
+    max_sockets_per_user: int = Field(
+        100, alias="CHATRELAY_MAX_SOCKETS_PER_USER", ge=1, description="open sockets and SSE readers a user and process"
+    )
+    max_unfinished_per_user: int = Field(
+        20, alias="CHATRELAY_MAX_UNFINISHED_PER_USER", ge=1, description="unfinished messages a user"
+    )
+    max_frame_bytes: int = Field(
+        64 * 1024, alias="CHATRELAY_MAX_FRAME_BYTES", ge=1, description="an inbound socket message (close 1008)"
+    )
+    max_frames_per_second: int = Field(
+        20, alias="CHATRELAY_MAX_FRAMES_PER_SECOND", ge=1, description="inbound socket messages (close 1008)"
+    )
+    max_tokens_per_day: int | None = Field(
+        None, alias="CHATRELAY_MAX_TOKENS_PER_DAY", ge=1, description="tokens a user and day; unset: no limit"
+    )
+
+    @field_validator("models", "allowed_origins", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return tuple(name for part in value.split(",") if (name := part.strip())) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise ValueError("CHATRELAY_HEARTBEAT_S must be at most half of CHATRELAY_LEASE_S")
+        if not self.models:
+            raise ValueError("CHATRELAY_MODELS must name at least one model")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` was given: reading the environment is its caller's act."""
+        return (init_settings,)
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Settings out of `environment`. Raises `InvalidSettings` with every wrong one, without their values."""
+    known = {field.alias for field in Settings.model_fields.values() if field.alias}
+    unknown = sorted(
+        name for name in environment if name.startswith("CHATRELAY_") and name not in known | _READ_ELSEWHERE
+    )
+    lines = [f"{name}: no such setting" for name in unknown]
+    try:
+        settings = Settings(**{name: value for name in known if (value := environment.get(name))})  # type: ignore[arg-type]  # pydantic parses the strings
+    except ValidationError as error:
+        lines += [
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise InvalidSettings("\n".join(lines)) from None
+    if lines:
+        raise InvalidSettings("\n".join(lines))
+    return settings
+
+
+_READ_ELSEWHERE = frozenset({"CHATRELAY_STATE_DIR"})
+"""Read by the development stack, not by the processes."""

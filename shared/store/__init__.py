@@ -1,0 +1,28 @@
+"""Postgres, the queue of record. The only SQL of the product: one method, one transaction.
+
+Rows are locked in one order, a project's before its messages'. No transaction is open across a call of anything else.
+"""
+
+from __future__ import annotations
+
+from shared.store.access import AccessStore
+from shared.store.messages import Idempotency, MessageStore, SubmitLimits
+from shared.store.projects import ProjectStore
+from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
+from shared.store.turns import EditDocument, Effect, Told, TurnStore
+
+__all__ = [
+    "CloseReason",
+    "EditDocument",
+    "Effect",
+    "Idempotency",
+    "Lapsed",
+    "Store",
+    "SubmitLimits",
+    "ToClose",
+    "Told",
+]
+
+
+class Store(AccessStore, ProjectStore, MessageStore, TurnStore, SweepStore):
+    """Every question and every write, by what they mean; the mixins are its chapters."""

@@ -1,0 +1,349 @@
+"""Messages as their users see them: submitted, listed, read, cancelled, retried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from shared.errors import (
+    AlreadyFinal,
+    Busy,
+    Forbidden,
+    IdempotencyMismatch,
+    NotFinal,
+    NotFound,
+    QuotaExceeded,
+    TooManyUnfinished,
+)
+from shared.events import EventId
+from shared.lifecycle import FINAL, UNFINISHED, MessageKind, MessageStatus, OnBusy, Role
+from shared.models import IdempotencyKey, Member, Message, Project, Round, User
+from shared.records import Cancelling, Principal, ReaderRow, Submitted
+from shared.records import Message as MessageRecord
+from shared.store.projects import EDITORS, lock_project, role_in
+from shared.store.rows import MESSAGE_COLUMNS, message_records, tool_calls
+from shared.store.transactions import Transactions
+
+
+class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+    body_sha256: bytes
+
+
+class SubmitLimits(msgspec.Struct, frozen=True, kw_only=True):
+    max_unfinished: int
+    max_tokens_per_day: int | None
+
+
+class MessageStore(Transactions):
+    def submit(
+        self,
+        principal: Principal,
+        project_id: UUID,
+        content: str,
+        *,
+        model: str,
+        on_busy: OnBusy,
+        limits: SubmitLimits,
+        idempotency: Idempotency | None = None,
+    ) -> Submitted:
+        """The user's message and the assistant's pending one. The same key and body answer the same pair again.
+
+        The project's lock gives each assistant message its number in the queue. Raises `NotFound`, `Forbidden`,
+        `IdempotencyMismatch`, `TooManyUnfinished`, `QuotaExceeded`, `Busy`.
+        """
+        with self._transaction() as connection:
+            project = lock_project(connection, principal, project_id, EDITORS)
+            if idempotency is not None:
+                known = _known(connection, principal, project_id, idempotency)
+                if known is not None:
+                    return known
+            _check_limits(connection, principal, limits)
+            number, interrupted = _take_number(connection, project, on_busy)
+            user_message_id = connection.execute(
+                insert(Message)
+                .values(
+                    project_id=project_id,
+                    author_id=principal.user_id,
+                    role=Role.USER,
+                    kind=MessageKind.MESSAGE,
+                    status=MessageStatus.SUCCESS,
+                    content=content,
+                )
+                .returning(Message.id)
+            ).scalar_one()
+            assistant_message_id = connection.execute(
+                insert(Message)
+                .values(
+                    project_id=project_id,
+                    author_id=principal.user_id,
+                    role=Role.ASSISTANT,
+                    kind=MessageKind.STATUS,
+                    status=MessageStatus.PENDING,
+                    model=model,
+                    reply_to=user_message_id,
+                    queue_number=number,
+                    waits=on_busy is not OnBusy.PARALLEL,
+                    enqueued_at=func.clock_timestamp(),
+                    rung_at=func.now(),
+                )
+                .returning(Message.id)
+            ).scalar_one()
+            if idempotency is not None:
+                connection.execute(
+                    insert(IdempotencyKey).values(
+                        user_id=principal.user_id,
+                        project_id=project_id,
+                        key=idempotency.key,
+                        body_sha256=idempotency.body_sha256,
+                        assistant_message_id=assistant_message_id,
+                    )
+                )
+            return _pair(connection, assistant_message_id, repeated=False, interrupted=interrupted)
+
+    def message(self, principal: Principal, message_id: UUID) -> MessageRecord:
+        """Raises `NotFound`."""
+        with self._transaction() as connection:
+            row = _seen(connection, principal, message_id, *MESSAGE_COLUMNS)
+            return message_records(connection, [row])[0]
+
+    def messages(
+        self,
+        principal: Principal,
+        project_id: UUID,
+        *,
+        limit: int,
+        before: UUID | None = None,
+        status: MessageStatus | None = None,
+        kind: MessageKind | None = None,
+    ) -> tuple[list[MessageRecord], UUID | None]:
+        """A page of a project's messages, newest first, and the next page's `before`. Raises `NotFound`."""
+        query = select(*MESSAGE_COLUMNS).where(Message.project_id == project_id)
+        if before is not None:
+            query = query.where(Message.id < before)
+        if status is not None:
+            query = query.where(Message.status == status)
+        if kind is not None:
+            query = query.where(Message.kind == kind)
+        with self._transaction() as connection:
+            role_in(connection, principal, project_id)
+            rows = connection.execute(query.order_by(Message.id.desc()).limit(limit + 1)).all()
+            page = message_records(connection, rows[:limit])
+        return page, page[-1].id if len(rows) > limit else None
+
+    def message_for_reader(self, principal: Principal, message_id: UUID) -> tuple[ReaderRow, bool]:
+        """What a socket on this message starts from, and whether the user may also cancel it. Raises `NotFound`."""
+        with self._transaction() as connection:
+            seen = _seen(connection, principal, message_id, Member.role)
+            return _reader_rows(connection, [message_id])[message_id], seen.role in EDITORS
+
+    def reader_rows(self, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow]:
+        """What readers that were let in need of these rows; a deleted one is missing."""
+        with self._transaction() as connection:
+            return _reader_rows(connection, message_ids)
+
+    def request_cancel(self, principal: Principal, message_id: UUID) -> Cancelling:
+        """Ask for the message's end. Raises `NotFound`, `Forbidden`, `AlreadyFinal`."""
+        with self._transaction() as connection:
+            row = _seen(connection, principal, message_id, Member.role, Message.project_id)
+            if row.role not in EDITORS:
+                raise Forbidden
+            held = connection.execute(
+                update(Message)
+                .where(Message.id == message_id, Message.status.in_(UNFINISHED))
+                .values(cancel_requested_at=func.coalesce(Message.cancel_requested_at, func.now()))
+                .returning(Message.lease_owner.is_not(None))
+            ).scalar_one_or_none()
+            if held is None:
+                raise AlreadyFinal
+            return Cancelling(message_id=message_id, project_id=row.project_id, held=held)
+
+    def retry(self, principal: Principal, message_id: UUID, limits: SubmitLimits) -> MessageRecord:
+        """Put a final message back in the queue, at its end, with all its tries.
+
+        One that failed or was cancelled goes on from its last stored round; a success begins a new run, and what its tools
+        did stays done. Raises `NotFound`, `Forbidden`, `NotFinal`, `TooManyUnfinished`, `QuotaExceeded`.
+        """
+        with self._transaction() as connection:
+            seen = _seen(connection, principal, message_id, Message.project_id)
+            project = lock_project(connection, principal, seen.project_id, EDITORS)
+            row = connection.execute(select(Message.__table__).where(Message.id == message_id).with_for_update()).one()
+            if row.role is Role.USER:
+                raise NotFound
+            if row.status not in FINAL:
+                raise NotFinal
+            _check_limits(connection, principal, limits)
+            number, _ = _take_number(connection, project, OnBusy.QUEUE)
+            again = row.status is MessageStatus.SUCCESS
+            texts: Sequence[str] = ()
+            if not again:
+                texts = (
+                    connection.execute(
+                        select(Round.text)
+                        .where(Round.message_id == message_id, Round.run == row.run)
+                        .order_by(Round.round)
+                    )
+                    .scalars()
+                    .all()
+                )
+            connection.execute(
+                update(Message)
+                .where(Message.id == message_id)
+                .values(
+                    run=row.run + 1 if again else row.run,
+                    status=MessageStatus.PENDING,
+                    kind=MessageKind.STATUS,
+                    content=joined(texts),
+                    error_code=None,
+                    usage=None,
+                    timing=None,
+                    tries=0,
+                    cancel_requested_at=None,
+                    ending=None,
+                    ending_appended=True,
+                    queue_number=number,
+                    waits=True,
+                    enqueued_at=func.clock_timestamp(),
+                    claimed_at=None,
+                    first_token_ms=None,
+                    rung_at=func.now(),
+                    updated_at=func.now(),
+                )
+            )
+            renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
+            return message_records(connection, [renewed])[0]
+
+
+def joined(texts: Sequence[str]) -> str:
+    """The text of several rounds: a blank line between two that have any."""
+    return "\n\n".join(text for text in texts if text)
+
+
+def _seen(connection: Connection, principal: Principal, message_id: UUID, *columns: Any) -> Row[Any]:
+    row = connection.execute(
+        select(*columns)
+        .select_from(Message)
+        .join(Member, Member.project_id == Message.project_id)
+        .where(Message.id == message_id, Member.user_id == principal.user_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def _known(
+    connection: Connection, principal: Principal, project_id: UUID, idempotency: Idempotency
+) -> Submitted | None:
+    row = connection.execute(
+        select(IdempotencyKey.body_sha256, IdempotencyKey.assistant_message_id).where(
+            IdempotencyKey.user_id == principal.user_id,
+            IdempotencyKey.project_id == project_id,
+            IdempotencyKey.key == idempotency.key,
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.body_sha256 != idempotency.body_sha256:
+        raise IdempotencyMismatch
+    return _pair(connection, row.assistant_message_id, repeated=True)
+
+
+def _pair(
+    connection: Connection, assistant_message_id: UUID, *, repeated: bool, interrupted: tuple[UUID, ...] = ()
+) -> Submitted:
+    assistant = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == assistant_message_id)).one()
+    user = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == assistant.reply_to)).one()
+    records = message_records(connection, [user, assistant])
+    return Submitted(user_message=records[0], assistant_message=records[1], repeated=repeated, interrupted=interrupted)
+
+
+def _check_limits(connection: Connection, principal: Principal, limits: SubmitLimits) -> None:
+    # the user's row serialises submits of one user in several projects
+    connection.execute(select(User.id).where(User.id == principal.user_id).with_for_update(key_share=True))
+    unfinished = connection.execute(
+        select(func.count())
+        .select_from(Message)
+        .where(Message.author_id == principal.user_id, Message.status.in_(UNFINISHED))
+    ).scalar_one()
+    if unfinished >= limits.max_unfinished:
+        raise TooManyUnfinished
+    if limits.max_tokens_per_day is not None:
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        used = connection.execute(
+            select(func.coalesce(func.sum(Message.total_tokens), 0)).where(
+                Message.author_id == principal.user_id, Message.created_at >= midnight
+            )
+        ).scalar_one()
+        if used >= limits.max_tokens_per_day:
+            raise QuotaExceeded
+
+
+def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> tuple[int, tuple[UUID, ...]]:
+    """The next message's number in the queue of a locked project, and whom it interrupts. Raises `Busy`."""
+    number = project.newest_queue_number + 1
+    connection.execute(update(Project).where(Project.id == project.id).values(newest_queue_number=number))
+    if on_busy not in (OnBusy.REJECT, OnBusy.INTERRUPT):
+        return number, ()
+    pending = connection.execute(
+        select(Message.id, Message.queue_number, Message.lease_owner)
+        .where(Message.project_id == project.id, Message.status == MessageStatus.PENDING)
+        .order_by(Message.queue_number)
+    ).all()
+    if not pending:
+        return number, ()
+    if on_busy is OnBusy.REJECT:
+        raise Busy
+    running = tuple(row.id for row in pending if row.lease_owner is not None)
+    connection.execute(
+        update(Message)
+        .where(Message.id.in_(running), Message.status == MessageStatus.PENDING)
+        .values(cancel_requested_at=func.coalesce(Message.cancel_requested_at, func.now()))
+    )
+    waiting = [row.queue_number for row in pending if row.lease_owner is None]
+    if not waiting:
+        return number, running
+    # the newcomer goes first: it takes the first waiting number, and all that wait move up by one
+    first = min(waiting)
+    connection.execute(
+        update(Message)
+        .where(
+            Message.project_id == project.id,
+            Message.status == MessageStatus.PENDING,
+            Message.lease_owner.is_(None),
+        )
+        .values(queue_number=Message.queue_number + 1)
+    )
+    return first, running
+
+
+def _reader_rows(connection: Connection, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow]:
+    rows = connection.execute(
+        select(
+            Message.id,
+            Message.project_id,
+            Message.status,
+            Message.attempt,
+            Message.last_event_id,
+            Message.content,
+            Message.ending,
+        ).where(Message.id.in_(message_ids))
+    ).all()
+    calls = tool_calls(connection, {row.id: row.status for row in rows if row.attempt})
+    return {
+        row.id: ReaderRow(
+            message_id=row.id,
+            project_id=row.project_id,
+            status=row.status,
+            attempt=row.attempt,
+            last_event_id=None if row.last_event_id is None else EventId.parse(row.last_event_id),
+            content=row.content,
+            tool_calls=calls.get(row.id, ()),
+            ending=tuple(row.ending or ()),
+        )
+        for row in rows
+    }

@@ -1,0 +1,237 @@
+"""Projects, their documents and the versions of these."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from shared.errors import Forbidden, NotFound, PatchRejected, VersionMismatch
+from shared.lifecycle import UNFINISHED, MemberRole
+from shared.models import DocumentVersion, Member, Message, Project
+from shared.patching import PatchLimits, apply_patch, oversized
+from shared.records import DocumentChange, JsonValue, Principal, ProjectSummary, Version
+from shared.records import Project as ProjectRecord
+from shared.schema import check_document, check_schema
+from shared.store.transactions import Transactions
+
+_SUMMARY = (Project.id, Project.name, Project.version, Project.created_at, Project.updated_at)
+EDITORS = frozenset({MemberRole.OWNER, MemberRole.EDITOR})
+
+
+class ProjectStore(Transactions):
+    def create_project(
+        self, principal: Principal, name: str, document: JsonValue, schema: JsonValue, limits: PatchLimits
+    ) -> ProjectRecord:
+        """Raises `PatchRejected` (too large), `InvalidSchema` or `SchemaViolation`."""
+        if problem := oversized(document, limits):
+            raise PatchRejected(problem)
+        if schema is not None:
+            check_schema(schema)
+            check_document(document, schema)
+        with self._transaction() as connection:
+            project_id = connection.execute(
+                insert(Project).values(name=name, document=document, schema=schema).returning(Project.id)
+            ).scalar_one()
+            connection.execute(
+                insert(Member).values(project_id=project_id, user_id=principal.user_id, role=MemberRole.OWNER)
+            )
+            return _project(_seen(connection, principal, project_id))
+
+    def projects(
+        self, principal: Principal, *, limit: int, before: UUID | None = None
+    ) -> tuple[list[ProjectSummary], UUID | None]:
+        """A page of the projects of which the user is a member, newest first, and the next page's `before`."""
+        query = (
+            select(*_SUMMARY, Member.role)
+            .join(Member, Member.project_id == Project.id)
+            .where(Member.user_id == principal.user_id)
+            .order_by(Project.id.desc())
+            .limit(limit + 1)
+        )
+        if before is not None:
+            query = query.where(Project.id < before)
+        with self._transaction() as connection:
+            rows = connection.execute(query).all()
+        page = [
+            ProjectSummary(
+                id=row.id,
+                name=row.name,
+                version=row.version,
+                role=row.role,
+                created_at=row.created_at,
+                updated_at=row.updated_at,
+            )
+            for row in rows[:limit]
+        ]
+        return page, page[-1].id if len(rows) > limit else None
+
+    def project(self, principal: Principal, project_id: UUID) -> ProjectRecord:
+        """Raises `NotFound`."""
+        with self._transaction() as connection:
+            return _project(_seen(connection, principal, project_id))
+
+    def change_project(
+        self, principal: Principal, project_id: UUID, *, name: str | None = None, schema: JsonValue = ...
+    ) -> ProjectRecord:
+        """Rename, or give another schema, which the present document must fit. `...` leaves the schema as it is.
+
+        Raises `NotFound`, `Forbidden`, `InvalidSchema`, `SchemaViolation`.
+        """
+        with self._transaction() as connection:
+            row = lock_project(connection, principal, project_id, EDITORS)
+            changes: dict[str, Any] = {"updated_at": func.now()}
+            if name is not None:
+                changes["name"] = name
+            if schema is not ...:
+                if schema is not None:
+                    check_schema(schema)
+                check_document(row.document, schema)
+                changes["schema"] = schema
+            connection.execute(update(Project).where(Project.id == project_id).values(changes))
+            return _project(_seen(connection, principal, project_id))
+
+    def delete_project(self, principal: Principal, project_id: UUID) -> list[UUID]:
+        """Owners only. Takes everything with it; answers the messages that were unfinished. A worker that still writes one
+        finds itself fenced. Raises `NotFound`, `Forbidden`."""
+        with self._transaction() as connection:
+            lock_project(connection, principal, project_id, frozenset({MemberRole.OWNER}))
+            unfinished = connection.execute(
+                select(Message.id).where(Message.project_id == project_id, Message.status.in_(UNFINISHED))
+            ).scalars()
+            ids = list(unfinished)
+            connection.execute(delete(Project).where(Project.id == project_id))
+        return ids
+
+    def patch_document(
+        self,
+        principal: Principal,
+        project_id: UUID,
+        operations: list[JsonValue],
+        limits: PatchLimits,
+        *,
+        expected_version: int | None = None,
+    ) -> tuple[ProjectRecord, DocumentChange]:
+        """All of `operations` or nothing, as a new version.
+
+        Raises `NotFound`, `Forbidden`, `VersionMismatch`, `PatchRejected`, `SchemaViolation`.
+        """
+        with self._transaction() as connection:
+            row = lock_project(connection, principal, project_id, EDITORS)
+            if expected_version is not None and row.version != expected_version:
+                raise VersionMismatch
+            change = change_document(connection, row, operations, limits, author_id=principal.user_id)
+            return _project(_seen(connection, principal, project_id)), change
+
+    def versions(
+        self, principal: Principal, project_id: UUID, *, limit: int, before: int | None = None
+    ) -> tuple[list[Version], int | None]:
+        """A page of the document's versions, newest first, and the next page's `before`. Raises `NotFound`."""
+        query = (
+            select(DocumentVersion.__table__)
+            .where(DocumentVersion.project_id == project_id)
+            .order_by(DocumentVersion.version.desc())
+            .limit(limit + 1)
+        )
+        if before is not None:
+            query = query.where(DocumentVersion.version < before)
+        with self._transaction() as connection:
+            role_in(connection, principal, project_id)
+            rows = connection.execute(query).all()
+        page = [
+            Version(
+                version=row.version,
+                operations=row.operations,
+                inverse=row.inverse,
+                created_at=row.created_at,
+                message_id=row.message_id,
+            )
+            for row in rows[:limit]
+        ]
+        return page, page[-1].version if len(rows) > limit else None
+
+
+def change_document(
+    connection: Connection,
+    project: Row[Any],
+    operations: list[JsonValue],
+    limits: PatchLimits,
+    *,
+    author_id: UUID | None = None,
+    message_id: UUID | None = None,
+) -> DocumentChange:
+    """The next version of a locked project's document. Raises `PatchRejected` or `SchemaViolation`; nothing changed."""
+    patched = apply_patch(project.document, operations, limits)
+    check_document(patched.document, project.schema)
+    version = project.version + 1
+    connection.execute(
+        update(Project)
+        .where(Project.id == project.id)
+        .values(document=patched.document, version=version, updated_at=func.now())
+    )
+    connection.execute(
+        insert(DocumentVersion).values(
+            project_id=project.id,
+            version=version,
+            operations=operations,
+            inverse=patched.inverse,
+            message_id=message_id,
+            author_id=author_id,
+        )
+    )
+    return DocumentChange(version=version, operations=operations, message_id=message_id)
+
+
+def role_in(connection: Connection, principal: Principal, project_id: UUID) -> MemberRole:
+    """Raises `NotFound` for a stranger, as for a project that does not exist."""
+    role = connection.execute(
+        select(Member.role).where(Member.project_id == project_id, Member.user_id == principal.user_id)
+    ).scalar_one_or_none()
+    if role is None:
+        raise NotFound
+    return role
+
+
+def lock_project(
+    connection: Connection, principal: Principal, project_id: UUID, roles: frozenset[MemberRole]
+) -> Row[Any]:
+    """The project's row, locked until the transaction's end. Everything that locks more than one row locks it first.
+
+    Raises `NotFound` for a stranger, `Forbidden` for a member with another role.
+    """
+    row = connection.execute(
+        select(Project.__table__, Member.role)
+        .join(Member, Member.project_id == Project.id)
+        .where(Project.id == project_id, Member.user_id == principal.user_id)
+        .with_for_update(of=Project)
+    ).one_or_none()
+    if row is None:
+        raise NotFound
+    if row.role not in roles:
+        raise Forbidden
+    return row
+
+
+def _seen(connection: Connection, principal: Principal, project_id: UUID) -> Row[Any]:
+    row = connection.execute(
+        select(Project.__table__, Member.role)
+        .join(Member, Member.project_id == Project.id)
+        .where(Project.id == project_id, Member.user_id == principal.user_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def _project(row: Row[Any]) -> ProjectRecord:
+    return ProjectRecord(
+        id=row.id,
+        name=row.name,
+        document=row.document,
+        version=row.version,
+        schema=row.schema,
+        role=row.role,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,151 @@
+"""Rows to records. Reads only; each function runs inside its caller's transaction."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, select
+
+from shared.events import Timing, ToolCall, Usage, shown_arguments
+from shared.lifecycle import FINAL, ErrorCode, MessageStatus
+from shared.models import LedgerEntry, Message, Round
+from shared.records import JsonValue, MessageError, StoredCall, StoredRound, ToolEffect
+from shared.records import Message as MessageRecord
+
+MESSAGE_COLUMNS = (
+    Message.id,
+    Message.project_id,
+    Message.role,
+    Message.kind,
+    Message.status,
+    Message.content,
+    Message.error_code,
+    Message.attempt,
+    Message.run,
+    Message.job_id,
+    Message.model,
+    Message.usage,
+    Message.timing,
+    Message.reply_to,
+    Message.created_at,
+    Message.updated_at,
+)
+
+
+def message_records(connection: Connection, rows: Collection[Row[Any]]) -> list[MessageRecord]:
+    """Public messages of rows of `MESSAGE_COLUMNS`, with their tool calls, in two statements."""
+    calls = tool_calls(connection, {row.id: row.status for row in rows if row.attempt})
+    return [_message(row, calls.get(row.id, ())) for row in rows]
+
+
+def _message(row: Row[Any], calls: tuple[ToolCall, ...]) -> MessageRecord:
+    error = None
+    if row.error_code is not None:
+        code = ErrorCode(row.error_code)
+        error = MessageError(code=code, detail=code.detail, retryable=code.retryable)
+    return MessageRecord(
+        id=row.id,
+        project_id=row.project_id,
+        role=row.role,
+        kind=row.kind,
+        status=row.status,
+        content=row.content,
+        error=error,
+        attempt=row.attempt,
+        job_id=row.job_id,
+        tool_calls=list(calls),
+        model=row.model,
+        usage=usage(row.usage),
+        timing=None if row.timing is None else msgspec.convert(row.timing, Timing),
+        reply_to=row.reply_to,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def usage(value: JsonValue) -> Usage | None:
+    return None if value is None else msgspec.convert(value, Usage)
+
+
+def tool_calls(connection: Connection, statuses: dict[UUID, MessageStatus]) -> dict[UUID, tuple[ToolCall, ...]]:
+    """The calls of each message's present run, in order, as its readers are shown them.
+
+    An unfinished message shows its stored calls that were not made yet as `started`; a final one shows what was made.
+    """
+    if not statuses:
+        return {}
+    made = ledger(connection, statuses)
+    shown: dict[UUID, list[ToolCall]] = {key: [effect.call for effect in effects] for key, effects in made.items()}
+    unfinished = [message_id for message_id, status in statuses.items() if status not in FINAL]
+    for message_id, rounds in stored_rounds(connection, unfinished).items():
+        known = {call.tool_call_id for call in shown.get(message_id, ())}
+        shown.setdefault(message_id, []).extend(
+            ToolCall(
+                tool_call_id=call.tool_call_id,
+                name=call.name,
+                arguments=shown_arguments(call.arguments),
+                state="started",
+            )
+            for stored in rounds
+            for call in stored.calls
+            if call.tool_call_id not in known
+        )
+    return {message_id: tuple(calls) for message_id, calls in shown.items()}
+
+
+def ledger(connection: Connection, message_ids: Collection[UUID]) -> dict[UUID, list[ToolEffect]]:
+    """What the present run of each message has made, in order."""
+    found: dict[UUID, list[ToolEffect]] = defaultdict(list)
+    if message_ids:
+        entries = connection.execute(
+            select(LedgerEntry.__table__)
+            .join(Message, and_(Message.id == LedgerEntry.message_id, Message.run == LedgerEntry.run))
+            .where(LedgerEntry.message_id.in_(message_ids))
+            .order_by(LedgerEntry.message_id, LedgerEntry.round, LedgerEntry.index)
+        )
+        for entry in entries:
+            found[entry.message_id].append(tool_effect(entry))
+    return found
+
+
+def tool_effect(entry: Row[Any]) -> ToolEffect:
+    return ToolEffect(
+        call=ToolCall(
+            tool_call_id=entry.tool_call_id,
+            name=entry.name,
+            arguments=shown_arguments(entry.arguments),
+            state="succeeded" if entry.succeeded else "failed",
+            final_content=entry.final_content,
+            error=entry.error,
+            job_id=None if entry.job_id is None else str(entry.job_id),
+            version=entry.version,
+        ),
+        result=entry.result,
+    )
+
+
+def stored_rounds(connection: Connection, message_ids: Collection[UUID]) -> dict[UUID, list[StoredRound]]:
+    """The stored rounds of each message's present run, in order."""
+    found: dict[UUID, list[StoredRound]] = defaultdict(list)
+    if message_ids:
+        rows = connection.execute(
+            select(Round.message_id, Round.round, Round.text, Round.calls, Round.document_version, Round.usage)
+            .join(Message, and_(Message.id == Round.message_id, Message.run == Round.run))
+            .where(Round.message_id.in_(message_ids))
+            .order_by(Round.message_id, Round.round)
+        )
+        for row in rows:
+            found[row.message_id].append(
+                StoredRound(
+                    round=row.round,
+                    text=row.text,
+                    calls=msgspec.convert(row.calls, tuple[StoredCall, ...]),
+                    document_version=row.document_version,
+                    usage=usage(row.usage),
+                )
+            )
+    return found

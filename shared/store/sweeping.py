@@ -1,0 +1,212 @@
+"""What the sweeper does, of which any number may run: rows that another one works on are skipped."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import func, or_, select, text, update
+
+from shared.events import EventId, Snapshot
+from shared.lifecycle import UNFINISHED, MessageStatus
+from shared.models import Message
+from shared.outcomes import Cancelled, Failed, closing_events
+from shared.records import Ending
+from shared.store.rows import tool_calls, usage
+from shared.store.transactions import Transactions
+from shared.store.turns import claimable, clocks, timing, write_ending
+
+
+class CloseReason(StrEnum):
+    CANCEL = "cancel"
+    WORKER_LOST = "worker_lost"
+
+
+class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
+    """A message whose worker was lost: its lease ran out and was taken away."""
+
+    message_id: UUID
+    project_id: UUID
+    attempt: int
+    tries: int
+
+
+class ToClose(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that nobody holds and that must end. `attempt` and `content` are the row's."""
+
+    message_id: UUID
+    project_id: UUID
+    attempt: int
+    content: str
+    reason: CloseReason
+
+
+class SweepStore(Transactions):
+    def take_lapsed(self, *, limit: int) -> list[Lapsed]:
+        """Take leases that ran out, by the database's clock; each counts as a try."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                update(Message)
+                .where(
+                    Message.id.in_(
+                        select(Message.id)
+                        .where(Message.lease_owner.is_not(None), Message.lease_until < func.clock_timestamp())
+                        .order_by(Message.lease_until)
+                        .limit(limit)
+                        .with_for_update(skip_locked=True)
+                    )
+                )
+                .values(
+                    lease_owner=None, lease_until=None, tries=Message.tries + 1, rung_at=None, updated_at=func.now()
+                )
+                .returning(Message.id, Message.project_id, Message.attempt, Message.tries)
+            )
+            return [
+                Lapsed(message_id=row.id, project_id=row.project_id, attempt=row.attempt, tries=row.tries)
+                for row in rows
+            ]
+
+    def ring_for(self, *, limit: int, again_s: float) -> list[UUID]:
+        """Messages whose turn it is and that nobody took, each at most once in `again_s`; marked as rung for."""
+        with self._transaction() as connection:
+            return list(
+                connection.execute(
+                    update(Message)
+                    .where(
+                        Message.id.in_(
+                            select(Message.id)
+                            .where(
+                                claimable(),
+                                or_(
+                                    Message.rung_at.is_(None),
+                                    Message.rung_at < func.now() - timedelta(seconds=again_s),
+                                ),
+                            )
+                            .order_by(Message.enqueued_at)
+                            .limit(limit)
+                            .with_for_update(skip_locked=True)
+                        )
+                    )
+                    .values(rung_at=func.now())
+                    .returning(Message.id)
+                ).scalars()
+            )
+
+    def to_close(self, *, limit: int, max_tries: int) -> list[ToClose]:
+        """Messages that nobody holds and that were cancelled or have no try left."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                select(Message.id, Message.project_id, Message.attempt, Message.content, Message.cancel_requested_at)
+                .where(
+                    Message.status == MessageStatus.PENDING,
+                    Message.lease_owner.is_(None),
+                    or_(Message.cancel_requested_at.is_not(None), Message.tries >= max_tries),
+                )
+                .order_by(Message.enqueued_at)
+                .limit(limit)
+            )
+            return [_to_close(row) for row in rows]
+
+    def closing_of(self, message_id: UUID) -> ToClose | None:
+        """The message, if it was asked to cancel and nobody holds it."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                select(
+                    Message.id, Message.project_id, Message.attempt, Message.content, Message.cancel_requested_at
+                ).where(
+                    Message.id == message_id,
+                    Message.status.in_(UNFINISHED),
+                    Message.lease_owner.is_(None),
+                    Message.cancel_requested_at.is_not(None),
+                )
+            ).one_or_none()
+        return None if row is None else _to_close(row)
+
+    def close_message(
+        self, message_id: UUID, outcome: Failed | Cancelled, *, seen_attempt: int, above: int = 0
+    ) -> Ending | None:
+        """End a message that nobody holds, in an attempt of its own above the row's and above `above`, the log's.
+
+        None where somebody was faster: the message is held, ended or written again since `seen_attempt`.
+        """
+        with self._transaction() as connection:
+            row = connection.execute(
+                select(
+                    Message.project_id,
+                    Message.status,
+                    Message.attempt,
+                    Message.lease_owner,
+                    Message.usage,
+                    Message.first_token_ms,
+                    *clocks(),
+                )
+                .where(Message.id == message_id)
+                .with_for_update()
+            ).one_or_none()
+            if (
+                row is None
+                or row.status not in UNFINISHED
+                or row.lease_owner is not None
+                or row.attempt != seen_attempt
+            ):
+                return None
+            attempt = max(row.attempt, above) + 1
+            snapshot = Snapshot(
+                id=str(EventId(attempt, 0)),
+                message_id=str(message_id),
+                ts=int(row.now_ms),
+                content=outcome.content,
+                status=row.status.value,
+                # as the final row shows them: the calls that were made
+                tool_calls=tool_calls(connection, {message_id: MessageStatus.ERROR}).get(message_id, ()),
+                reason="attempt",
+            )
+            took = timing(row, row.first_token_ms)
+            used = usage(row.usage)
+            return write_ending(
+                connection,
+                message_id=message_id,
+                project_id=row.project_id,
+                attempt=attempt,
+                outcome=outcome,
+                made=closing_events(snapshot, outcome, usage=used, timing=took),
+                usage=None,
+                timing=took,
+            )
+
+    def endings_to_append(self, *, limit: int, older_than_s: float) -> list[Ending]:
+        """Committed endings that nobody acknowledged as appended."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                select(Message.id, Message.project_id, Message.status, Message.ending)
+                .where(
+                    Message.ending_appended.is_(False),
+                    Message.updated_at < func.now() - timedelta(seconds=older_than_s),
+                )
+                .order_by(Message.updated_at)
+                .limit(limit)
+            )
+            return [
+                Ending(
+                    message_id=row.id,
+                    project_id=row.project_id,
+                    status=row.status,
+                    events=tuple(map(bytes, row.ending or ())),
+                )
+                for row in rows
+            ]
+
+    def ping(self) -> None:
+        """Raises `StoreUnavailable`."""
+        with self._transaction() as connection:
+            connection.execute(text("SELECT 1"))
+
+
+def _to_close(row: Any) -> ToClose:
+    reason = CloseReason.WORKER_LOST if row.cancel_requested_at is None else CloseReason.CANCEL
+    return ToClose(
+        message_id=row.id, project_id=row.project_id, attempt=row.attempt, content=row.content, reason=reason
+    )

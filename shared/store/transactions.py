@@ -1,0 +1,36 @@
+"""One method, one transaction: the only way to the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from shared.errors import StoreUnavailable
+
+
+class Transactions:
+    """Holds the pool. Every public method of a store raises `StoreUnavailable` where Postgres does not answer in time;
+    whether its transaction was committed is then unknown."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            raise StoreUnavailable from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise StoreUnavailable from error
+            raise
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._engine.dispose()

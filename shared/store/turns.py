@@ -1,0 +1,495 @@
+"""What a worker does to a message: claim, renew, store, take effect, end. Every write carries the lease.
+
+A message is held by whoever's `attempt` and owner stand in its row. The attempt never goes back, so that whatever an
+earlier holder still sends is refused: `Fenced`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeAlias, assert_never
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import aliased
+
+from shared import events
+from shared.errors import Fenced, PatchRejected, SchemaViolation
+from shared.events import EventId, Timing, ToolCall, Usage, shown_arguments
+from shared.lifecycle import FINAL, MessageStatus, Role
+from shared.models import LedgerEntry, Message, Project, Round
+from shared.outcomes import Outcome, ending_events, kind_of, status_of
+from shared.patching import PatchLimits
+from shared.records import (
+    Claim,
+    Context,
+    DocumentChange,
+    Ending,
+    HistoryMessage,
+    JsonValue,
+    Lease,
+    Leased,
+    StoredCall,
+    StoredRound,
+    ToolEffect,
+)
+from shared.store.projects import change_document
+from shared.store.rows import ledger, stored_rounds, tool_effect
+from shared.store.transactions import Transactions
+
+
+class EditDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Apply `operations` to the project's document, if it still has a version in `expected_versions`."""
+
+    operations: list[JsonValue]
+    words: str
+    expected_version: int
+    limits: PatchLimits
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing of ours changes: a third party's effect is done, or the call is refused. `result` is what the model is told."""
+
+    succeeded: bool
+    result: str
+    words: str | None = None
+    error: str | None = None
+
+
+Effect: TypeAlias = EditDocument | Told
+
+
+def claimable(message: Any = Message) -> Any:
+    """Whose turn it is: pending, held by nobody, not asked to end, and first of those that wait in its project.
+
+    A lease that ran out is taken by the sweeper first, which counts the try.
+    """
+    earlier = aliased(Message)
+    return and_(
+        message.status == MessageStatus.PENDING,
+        message.lease_owner.is_(None),
+        message.cancel_requested_at.is_(None),
+        or_(
+            message.waits.is_(False),
+            ~exists().where(
+                earlier.project_id == message.project_id,
+                earlier.status == MessageStatus.PENDING,
+                earlier.queue_number < message.queue_number,
+            ),
+        ),
+    )
+
+
+class TurnStore(Transactions):
+    def claim(self, message_id: UUID, owner: str, *, lease_s: float, max_tries: int) -> Claim | None:
+        """Take the message, under a new attempt; None where there is nothing to take."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                update(Message)
+                .where(Message.id == message_id, Message.tries < max_tries, claimable())
+                .values(
+                    attempt=Message.attempt + 1,
+                    lease_owner=owner,
+                    lease_until=func.clock_timestamp() + timedelta(seconds=lease_s),
+                    claimed_at=func.coalesce(Message.claimed_at, func.clock_timestamp()),
+                    updated_at=func.now(),
+                )
+                .returning(
+                    Message.project_id,
+                    Message.attempt,
+                    Message.run,
+                    Message.tries,
+                    Message.model,
+                    Message.content,
+                    Message.first_token_ms,
+                    func.extract("epoch", func.clock_timestamp() - Message.claimed_at).label("run_age_s"),
+                    func.extract("epoch", func.clock_timestamp() - Message.enqueued_at).label("enqueued_age_s"),
+                )
+            ).one_or_none()
+            if row is None:
+                return None
+            rounds: Sequence[StoredRound] = ()
+            effects: Sequence[ToolEffect] = ()
+            if row.attempt > 1:
+                rounds = stored_rounds(connection, [message_id])[message_id]
+                effects = ledger(connection, [message_id])[message_id]
+        return Claim(
+            lease=Lease(
+                message_id=message_id, project_id=row.project_id, owner=owner, attempt=row.attempt, run=row.run
+            ),
+            tries=row.tries,
+            model=row.model,
+            run_age_s=float(row.run_age_s),
+            enqueued_age_s=float(row.enqueued_age_s),
+            first_token_ms=row.first_token_ms,
+            content=row.content,
+            rounds=tuple(rounds),
+            effects=tuple(effects),
+        )
+
+    def renew_leases(self, owner: str, *, lease_s: float) -> Mapping[UUID, Leased]:
+        """Prolong all that `owner` holds, in one statement; what is missing from the answer is held no more."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                update(Message)
+                .where(Message.lease_owner == owner)
+                .values(lease_until=func.clock_timestamp() + timedelta(seconds=lease_s))
+                .returning(Message.id, Message.attempt, Message.cancel_requested_at.is_not(None).label("cancel"))
+            )
+            return {row.id: Leased(attempt=row.attempt, cancel_requested=row.cancel) for row in rows}
+
+    def begin_attempt(self, lease: Lease, *, above: int = 0, failed_try: bool = False) -> Lease:
+        """The same worker writes the message anew: an attempt above the row's and above `above`, the log's.
+
+        `failed_try`: the provider failed with text shown, which counts. Raises `Fenced`.
+        """
+        with self._transaction() as connection:
+            attempt = connection.execute(
+                update(Message)
+                .where(*_held(lease))
+                .values(
+                    attempt=func.greatest(Message.attempt, above) + 1,
+                    tries=Message.tries + int(failed_try),
+                    updated_at=func.now(),
+                )
+                .returning(Message.attempt)
+            ).scalar_one_or_none()
+        if attempt is None:
+            raise Fenced
+        return msgspec.structs.replace(lease, attempt=attempt)
+
+    def count_try(self, lease: Lease) -> None:
+        """The provider failed before any text was shown. Raises `Fenced`."""
+        with self._transaction() as connection:
+            _write(connection, lease, tries=Message.tries + 1)
+
+    def hand_back(self, lease: Lease) -> None:
+        """Give the message up unfinished, at no cost of a try, so that another worker takes it at once. Raises `Fenced`."""
+        with self._transaction() as connection:
+            _write(connection, lease, lease_owner=None, lease_until=None, rung_at=None)
+
+    def context(self, lease: Lease, *, max_tokens: int) -> Context:
+        """The project as it is now, and the newest of the answered messages that stand before this one."""
+        with self._transaction() as connection:
+            project = connection.execute(
+                select(Project.document, Project.version, Project.schema).where(Project.id == lease.project_id)
+            ).one_or_none()
+            mine = connection.execute(select(Message.reply_to).where(Message.id == lease.message_id)).one_or_none()
+            if project is None or mine is None:
+                raise Fenced
+            asked = connection.execute(select(Message.content).where(Message.id == mine.reply_to)).scalar_one()
+            answered = aliased(Message)
+            pairs = connection.execute(
+                select(Message.content.label("question"), answered.content.label("answer"))
+                .join(answered, answered.reply_to == Message.id)
+                .where(
+                    Message.project_id == lease.project_id,
+                    Message.role == Role.USER,
+                    Message.id < mine.reply_to,
+                    answered.status.in_(FINAL),
+                )
+                .order_by(Message.id.desc())
+                .limit(200)
+            )
+            history = [HistoryMessage(role=Role.USER, content=asked)]
+            tokens = 0
+            for pair in pairs:
+                tokens += (len(pair.question) + len(pair.answer)) // 4
+                if tokens > max_tokens:
+                    break
+                if pair.answer:
+                    history.append(HistoryMessage(role=Role.ASSISTANT, content=pair.answer))
+                history.append(HistoryMessage(role=Role.USER, content=pair.question))
+        return Context(
+            document=project.document,
+            version=project.version,
+            schema=project.schema,
+            history=tuple(reversed(history)),
+        )
+
+    def store_round(
+        self,
+        lease: Lease,
+        stored: StoredRound,
+        *,
+        content: str,
+        last_event_id: EventId | None,
+        first_token_ms: int | None,
+    ) -> None:
+        """One round's text and calls, before the first of the calls is run; `content` is all text so far. Raises `Fenced`.
+
+        Safe to repeat under the same lease.
+        """
+        with self._transaction() as connection:
+            _write(
+                connection,
+                lease,
+                content=content,
+                last_event_id=Message.last_event_id if last_event_id is None else str(last_event_id),
+                first_token_ms=first_token_ms,
+            )
+            connection.execute(
+                upsert(Round)
+                .values(
+                    message_id=lease.message_id,
+                    run=lease.run,
+                    round=stored.round,
+                    attempt=lease.attempt,
+                    text=stored.text,
+                    calls=msgspec.to_builtins(stored.calls),
+                    document_version=stored.document_version,
+                    usage=_builtins(stored.usage),
+                )
+                .on_conflict_do_nothing()
+            )
+
+    def commit_effect(self, lease: Lease, round_: int, index: int, call: StoredCall, effect: Effect) -> ToolEffect:
+        """The call's effect, its ledger row and the message's progress in one transaction: once, whoever comes again.
+
+        Answers what the ledger has, also where the call was made before. Raises `Fenced`.
+        """
+        with self._transaction() as connection:
+            # the project first: everything that locks several rows begins with it
+            project = connection.execute(
+                select(Project.__table__).where(Project.id == lease.project_id).with_for_update()
+            ).one_or_none()
+            _write(connection, lease)
+            known = connection.execute(
+                select(LedgerEntry.__table__).where(LedgerEntry.tool_call_id == call.tool_call_id)
+            ).one_or_none()
+            if known is not None:
+                return tool_effect(known)
+            if project is None:
+                raise Fenced
+            told, change = _take_effect(connection, project, lease, effect)
+            connection.execute(
+                insert(LedgerEntry).values(
+                    tool_call_id=call.tool_call_id,
+                    message_id=lease.message_id,
+                    run=lease.run,
+                    round=round_,
+                    index=index,
+                    attempt=lease.attempt,
+                    name=call.name,
+                    arguments=call.arguments,
+                    succeeded=told.succeeded,
+                    final_content=told.words,
+                    error=told.error,
+                    result=told.result,
+                    version=None if change is None else change.version,
+                )
+            )
+        return ToolEffect(
+            call=ToolCall(
+                tool_call_id=call.tool_call_id,
+                name=call.name,
+                arguments=shown_arguments(call.arguments),
+                state="succeeded" if told.succeeded else "failed",
+                final_content=told.words,
+                error=told.error,
+                version=None if change is None else change.version,
+            ),
+            result=told.result,
+            change=change,
+        )
+
+    def finalize(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        *,
+        first: EventId,
+        usage: Usage | None,
+        first_token_ms: int | None,
+    ) -> Ending:
+        """Commit the end and the events that tell it, numbered from `first`; they are appended afterwards. Raises `Fenced`.
+
+        Safe to repeat: where this very end was committed before, its stored events are answered again.
+        """
+        with self._transaction() as connection:
+            row = connection.execute(
+                select(
+                    Message.status,
+                    Message.attempt,
+                    Message.lease_owner,
+                    Message.ending,
+                    Message.last_event_id,
+                    *_CLOCKS,
+                )
+                .where(Message.id == lease.message_id)
+                .with_for_update()
+            ).one_or_none()
+            if row is None or row.attempt != lease.attempt:
+                raise Fenced
+            if row.lease_owner != lease.owner:
+                if row.ending and _ends_attempt(row.last_event_id, lease.attempt):
+                    return _ending(lease.message_id, lease.project_id, row.status, row.ending)
+                raise Fenced
+            made = ending_events(
+                outcome,
+                message_id=str(lease.message_id),
+                first=first,
+                ts=int(row.now_ms),
+                usage=usage,
+                timing=timing(row, first_token_ms),
+            )
+            return write_ending(
+                connection,
+                message_id=lease.message_id,
+                project_id=lease.project_id,
+                attempt=lease.attempt,
+                outcome=outcome,
+                made=made,
+                usage=usage,
+                timing=timing(row, first_token_ms),
+            )
+
+    def ending_was_appended(self, message_id: UUID, last_event_id: EventId) -> None:
+        """The log has this ending, or has lost what stands before it and readers take it from the row."""
+        with self._transaction() as connection:
+            connection.execute(
+                update(Message)
+                .where(Message.id == message_id, Message.last_event_id == str(last_event_id))
+                .values(ending_appended=True)
+            )
+
+    def next_in_line(self, project_id: UUID) -> UUID | None:
+        """The project's message whose turn has come, marked as rung for; None where there is none."""
+        with self._transaction() as connection:
+            return connection.execute(
+                update(Message)
+                .where(
+                    Message.id.in_(
+                        select(Message.id)
+                        .where(Message.project_id == project_id, claimable())
+                        .order_by(Message.queue_number)
+                        .limit(1)
+                        .with_for_update(skip_locked=True)
+                    )
+                )
+                .values(rung_at=func.now())
+                .returning(Message.id)
+            ).scalar_one_or_none()
+
+
+_CLOCKS = (
+    func.extract("epoch", func.clock_timestamp()).op("*")(1000).label("now_ms"),
+    func.extract("epoch", func.clock_timestamp() - Message.enqueued_at).label("total_s"),
+    func.extract("epoch", Message.claimed_at - Message.enqueued_at).label("queued_s"),
+)
+
+
+def timing(row: Row[Any], first_token_ms: int | None) -> Timing | None:
+    """Of a row that has `_CLOCKS`."""
+    if row.total_s is None:
+        return None
+    return Timing(
+        queued_ms=None if row.queued_s is None else max(0, round(float(row.queued_s) * 1000)),
+        first_token_ms=first_token_ms,
+        total_ms=max(0, round(float(row.total_s) * 1000)),
+    )
+
+
+def clocks() -> tuple[Any, ...]:
+    """The columns that `timing` reads."""
+    return _CLOCKS
+
+
+def write_ending(
+    connection: Connection,
+    *,
+    message_id: UUID,
+    project_id: UUID,
+    attempt: int,
+    outcome: Outcome,
+    made: Sequence[events.StreamEvent],
+    usage: Usage | None,
+    timing: Timing | None,
+) -> Ending:
+    """End a locked message, or hand it to a builder. The events are stored byte for byte until they are appended."""
+    encoded = [events.encode(event) for event in made]
+    status, code = status_of(outcome), getattr(outcome, "code", None)
+    connection.execute(
+        update(Message)
+        .where(Message.id == message_id)
+        .values(
+            attempt=attempt,
+            status=status,
+            kind=kind_of(outcome),
+            content=outcome.content,
+            error_code=code,
+            usage=_builtins(usage),
+            total_tokens=Message.total_tokens + (usage.total_tokens if usage else 0),
+            timing=_builtins(timing),
+            lease_owner=None,
+            lease_until=None,
+            last_event_id=made[-1].id,
+            ending=encoded,
+            ending_appended=False,
+            updated_at=func.now(),
+        )
+    )
+    return _ending(message_id, project_id, status, encoded)
+
+
+def _ending(message_id: UUID, project_id: UUID, status: MessageStatus, encoded: Sequence[bytes]) -> Ending:
+    return Ending(message_id=message_id, project_id=project_id, status=status, events=tuple(map(bytes, encoded)))
+
+
+def _ends_attempt(last_event_id: str | None, attempt: int) -> bool:
+    return last_event_id is not None and EventId.parse(last_event_id).attempt == attempt
+
+
+def _held(lease: Lease) -> tuple[Any, ...]:
+    return (Message.id == lease.message_id, Message.attempt == lease.attempt, Message.lease_owner == lease.owner)
+
+
+def _write(connection: Connection, lease: Lease, **values: Any) -> None:
+    """The fence: an update of the message under the lease. Raises `Fenced` where it hits nothing."""
+    written = connection.execute(
+        update(Message).where(*_held(lease)).values(**values, updated_at=func.now()).returning(Message.id)
+    ).scalar_one_or_none()
+    if written is None:
+        raise Fenced
+
+
+def _take_effect(
+    connection: Connection, project: Row[Any], lease: Lease, effect: Effect
+) -> tuple[Told, DocumentChange | None]:
+    match effect:
+        case Told():
+            return effect, None
+        case EditDocument():
+            if project.version != effect.expected_version:
+                return _stale(project), None
+            try:
+                change = change_document(
+                    connection, project, effect.operations, effect.limits, message_id=lease.message_id
+                )
+            except PatchRejected as error:
+                where = "" if error.index is None else f" (operation {error.index})"
+                return _refused(f"The patch was not applied{where}: {error.detail}"), None
+            except SchemaViolation as error:
+                places = "; ".join(f"{path or '/'}: {message}" for path, message in error.errors)
+                return _refused(f"The patch was not applied: the document would not fit its schema: {places}"), None
+            result = msgspec.json.encode({"applied": True, "version": change.version}).decode()
+            return Told(succeeded=True, result=result, words=effect.words), change
+        case _:
+            assert_never(effect)
+
+
+def _refused(error: str) -> Told:
+    return Told(succeeded=False, result=msgspec.json.encode({"applied": False, "error": error}).decode(), error=error)
+
+
+def _stale(project: Row[Any]) -> Told:
+    error = "The document was changed by somebody else meanwhile; nothing was applied."
+    shown = {"applied": False, "error": error, "version": project.version, "document": project.document}
+    return Told(succeeded=False, result=msgspec.json.encode(shown).decode(), error=error)
+
+
+def _builtins(value: msgspec.Struct | None) -> Any:
+    return None if value is None else msgspec.to_builtins(value)
