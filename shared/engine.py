@@ -36,7 +36,7 @@ def make_engine(
             "tcp_user_timeout": 8000,
             "options": (
                 f"-c statement_timeout={int(statement_timeout_s * 1000)} -c lock_timeout={int(lock_timeout_s * 1000)}"
-                " -c idle_in_transaction_session_timeout=15000"
+                " -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
             ),
         },
     )

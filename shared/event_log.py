@@ -181,11 +181,12 @@ def merge(entries: Iterable[Entry]) -> list[Entry]:
             continue
         delta = events.decode(entry.payload)
         assert isinstance(delta, Delta)
-        if entry.id.attempt != attempt or size + len(entry.payload) > MERGED_MOST_BYTES:
+        text_bytes = len(delta.content.encode())
+        if entry.id.attempt != attempt or size + text_bytes > MERGED_MOST_BYTES:
             close_run()
             attempt = entry.id.attempt
         run.append(delta)
-        size += len(entry.payload)
+        size += text_bytes
     close_run()
     return merged
 

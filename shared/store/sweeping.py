@@ -199,6 +199,12 @@ class SweepStore(Transactions):
                 for row in rows
             ]
 
+    def longest_wait_s(self) -> float:
+        """Seconds for which the oldest message whose turn it is has waited for a worker; 0 where none waits."""
+        with self._transaction() as connection:
+            waited = func.extract("epoch", func.clock_timestamp() - Message.enqueued_at)
+            return float(connection.execute(select(func.coalesce(func.max(waited), 0)).where(claimable())).scalar_one())
+
     def ping(self) -> None:
         """Raises `StoreUnavailable`."""
         with self._transaction() as connection:

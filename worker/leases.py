@@ -1,0 +1,172 @@
+"""Keeps this worker's claims alive: a thread and a connection of its own renew all of them in one statement.
+
+The same statement tells which messages were asked to end, so that a cancel arrives even where Redis is away. Renewal stops
+when the streams' loop has stopped: a worker that can't stream must not hold messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from uuid import UUID
+
+from shared.errors import StoreUnavailable
+from shared.records import Lease
+from shared.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class Stop(Enum):
+    """Why a turn should end before its answer does, by rank: a higher one wins."""
+
+    DRAIN = 1
+    CANCEL = 2
+    LOST = 3
+
+
+class Hold:
+    """One message that this worker holds. `on_stop` is called once, from any thread, when it should end."""
+
+    def __init__(self, message_id: UUID, valid_until: float) -> None:
+        self.message_id = message_id
+        self.valid_until = valid_until
+        self.held_since = time.monotonic()
+        self._stop: Stop | None = None
+        self._changed = threading.Event()
+        self._on_stop: Callable[[], object] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def stop_reason(self) -> Stop | None:
+        return self._stop
+
+    def is_valid(self) -> bool:
+        """Whether the lease holds by this process's clock, which was read before the renewal was sent."""
+        return time.monotonic() < self.valid_until and self._stop is not Stop.LOST
+
+    def ask_to_stop(self, reason: Stop) -> None:
+        with self._lock:
+            if self._stop is not None and self._stop.value >= reason.value:
+                return
+            self._stop = reason
+            on_stop = self._on_stop
+        self._changed.set()
+        if on_stop is not None:
+            on_stop()
+
+    def when_stopped(self, on_stop: Callable[[], object] | None) -> None:
+        """Call `on_stop` when the turn should end; at once where it should already. None: nobody."""
+        with self._lock:
+            self._on_stop = on_stop
+            stopped = self._stop is not None
+        if stopped and on_stop is not None:
+            on_stop()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, or less where the turn should end."""
+        self._changed.wait(seconds)
+
+
+class LeaseKeeper:
+    def __init__(
+        self,
+        store: Store,
+        owner: str,
+        *,
+        lease_s: float,
+        heartbeat_s: float,
+        loop_silent_s: Callable[[], float],
+    ) -> None:
+        """`store` has a connection of its own. `loop_silent_s`: since the streams' loop last came round."""
+        self.owner = owner
+        self._store = store
+        self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
+        self._loop_silent_s = loop_silent_s
+        self._holds: dict[UUID, Hold] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._draining = False
+        self._thread = threading.Thread(target=self._main, name="leases", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+
+    def drain(self) -> None:
+        """Ask every turn to hand its message back, those to come too."""
+        self._draining = True
+        for hold in self._all():
+            hold.ask_to_stop(Stop.DRAIN)
+
+    @property
+    def count(self) -> int:
+        return len(self._holds)
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining
+
+    def nudge(self) -> None:
+        """Look now: somebody asked a message to end."""
+        self._wake.set()
+
+    @contextmanager
+    def hold(self, lease: Lease, *, claimed_at: float) -> Iterator[Hold]:
+        """Keep the lease while the context lasts. `claimed_at`: `time.monotonic` before the claim was sent."""
+        hold = Hold(lease.message_id, claimed_at + self._lease_s)
+        with self._lock:
+            self._holds[lease.message_id] = hold
+        if self._draining:
+            hold.ask_to_stop(Stop.DRAIN)
+        try:
+            yield hold
+        finally:
+            with self._lock:
+                if self._holds.get(lease.message_id) is hold:
+                    del self._holds[lease.message_id]
+
+    def _all(self) -> list[Hold]:
+        with self._lock:
+            return list(self._holds.values())
+
+    def _main(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self._heartbeat_s)
+            self._wake.clear()
+            if self._loop_silent_s() > self._lease_s / 2:
+                _log.critical("the streams' loop does not come round; leases are not renewed")
+                if self._loop_silent_s() > self._lease_s * 2:
+                    # nothing in this process can mend a stuck loop: whoever started it starts it again
+                    os._exit(70)
+                continue
+            if self._holds and not self._stopping:
+                self._renew()
+
+    def _renew(self) -> None:
+        sent_at = time.monotonic()
+        try:
+            held = self._store.renew_leases(self.owner, lease_s=self._lease_s)
+        except StoreUnavailable:
+            _log.warning("leases not renewed: the database is away")
+            return
+        for hold in self._all():
+            known = held.get(hold.message_id)
+            if known is None:
+                if hold.held_since < sent_at:
+                    hold.ask_to_stop(Stop.LOST)
+                continue
+            hold.valid_until = sent_at + self._lease_s
+            if known.cancel_requested:
+                hold.ask_to_stop(Stop.CANCEL)

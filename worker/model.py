@@ -1,0 +1,135 @@
+"""The model's provider: the only importer of the openai package.
+
+The SDK keeps authentication, requests and errors; the answer's bytes are taken raw, since iterating its objects costs ten
+times as much. Its own retries are off: they cover the time before the headers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+import httpx2
+import msgspec
+import openai
+
+from shared.errors import ChatrelayError
+from shared.lifecycle import ErrorCode
+from worker.assembler import MalformedStream, ProviderLine
+
+MOST_CONNECTIONS: Final = 2000
+
+
+class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of the model: messages and tools in the provider's wire form."""
+
+    model: str
+    messages: Sequence[dict[str, Any]]
+    tools: Sequence[dict[str, Any]]
+
+
+class ProviderFailed(ChatrelayError):
+    """The model's provider failed."""
+
+    def __init__(self, error_code: ErrorCode, *, transient: bool, retry_after_s: float | None = None) -> None:
+        super().__init__(error_code.detail)
+        self.error_code = error_code
+        self.transient = transient
+        self.retry_after_s = retry_after_s
+
+
+class Model:
+    """Streams chat completions. To be made and used on one event loop."""
+
+    def __init__(self, *, api_key: str, base_url: str, connect_timeout_s: float, silence_s: float) -> None:
+        """`silence_s`: without a byte for as long, the answer is given up."""
+        self._client = openai.AsyncOpenAI(
+            api_key=api_key,
+            base_url=base_url,
+            max_retries=0,
+            timeout=httpx2.Timeout(silence_s, connect=connect_timeout_s, pool=connect_timeout_s),
+            http_client=openai.DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=100)
+            ),
+        )
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The answer's bytes as they come. Leaving the context closes the connection to the provider.
+
+        Raises `ProviderFailed`, for whatever happens inside the context too.
+        """
+        wire: dict[str, Any] = {
+            "model": request.model,
+            "messages": request.messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if request.tools:
+            wire["tools"] = request.tools
+        try:
+            async with self._client.chat.completions.with_streaming_response.create(**wire) as response:
+                yield response.http_response.aiter_raw()
+        except openai.APIStatusError as error:
+            raise _of_status(error) from error
+        except (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError) as error:
+            raise ProviderFailed(ErrorCode.PROVIDER_TIMEOUT, transient=True) from error
+        except openai.APIConnectionError as error:
+            raise ProviderFailed(ErrorCode.PROVIDER_UNAVAILABLE, transient=True) from error
+        except (httpx2.TransportError, aiohttp.ClientError, OSError, MalformedStream) as error:
+            raise ProviderFailed(ErrorCode.STREAM_BROKEN, transient=True) from error
+        except ProviderLine as error:
+            raise _of_line(error) from error
+        except openai.OpenAIError as error:
+            raise ProviderFailed(ErrorCode.PROVIDER_UNAVAILABLE, transient=True) from error
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _of_status(error: openai.APIStatusError) -> ProviderFailed:
+    code = str(error.code or "")
+    match error.status_code:
+        case 401 | 403:
+            return ProviderFailed(ErrorCode.PROVIDER_AUTH, transient=False)
+        case 429 if code == "insufficient_quota" or error.type == "insufficient_quota":
+            return ProviderFailed(ErrorCode.PROVIDER_QUOTA, transient=False)
+        case 429:
+            after_s = _retry_after(error.response.headers)
+            return ProviderFailed(ErrorCode.PROVIDER_RATE_LIMITED, transient=True, retry_after_s=after_s)
+        case 408 | 409:
+            after_s = _retry_after(error.response.headers)
+            return ProviderFailed(ErrorCode.PROVIDER_UNAVAILABLE, transient=True, retry_after_s=after_s)
+        case 400 | 413 if code == "context_length_exceeded":
+            return ProviderFailed(ErrorCode.CONTEXT_TOO_LONG, transient=False)
+        case status if status >= 500:
+            after_s = _retry_after(error.response.headers)
+            return ProviderFailed(ErrorCode.PROVIDER_UNAVAILABLE, transient=True, retry_after_s=after_s)
+        case _:
+            return ProviderFailed(ErrorCode.PROVIDER_REJECTED, transient=False)
+
+
+def _of_line(error: ProviderLine) -> ProviderFailed:
+    if error.kind == "insufficient_quota" or error.code == "insufficient_quota":
+        return ProviderFailed(ErrorCode.PROVIDER_QUOTA, transient=False)
+    if error.code == "context_length_exceeded":
+        return ProviderFailed(ErrorCode.CONTEXT_TOO_LONG, transient=False)
+    if error.kind == "invalid_request_error":
+        return ProviderFailed(ErrorCode.PROVIDER_REJECTED, transient=False)
+    if error.kind.startswith("rate_limit"):
+        return ProviderFailed(ErrorCode.PROVIDER_RATE_LIMITED, transient=True)
+    return ProviderFailed(ErrorCode.PROVIDER_UNAVAILABLE, transient=True)
+
+
+def _retry_after(headers: httpx2.Headers) -> float | None:
+    """RFC 9110 section 10.2.3 in its seconds form; ``retry-after-ms`` as OpenAI sends it."""
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            value = float(headers.get(name, "")) / scale
+        except ValueError:
+            continue
+        if 0 <= value < 86_400:
+            return value
+    return None

@@ -1,0 +1,131 @@
+"""The sweeper: what processes that died left undone. Any number may run.
+
+python -m worker.sweep
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Final
+
+import redis
+
+from shared import event_log, keys, notices, settings
+from shared.closing import append_ending, close
+from shared.doorbell import Doorbell, make_celery
+from shared.engine import make_engine
+from shared.errors import LogUnavailable, StoreUnavailable
+from shared.event_log import EventLog
+from shared.store import Store
+
+_log = logging.getLogger(__name__)
+
+BATCH: Final = 100
+MOST_BELLS_WAITING: Final = 50
+"""Bells that nobody answered yet: with as many, workers have no room, and more would only lengthen the queue."""
+ENDING_AGE_S: Final = 2.0
+"""Its committer has as long to append an ending itself."""
+
+
+class Sweeper:
+    def __init__(
+        self, store: Store, log: EventLog, doorbell: Doorbell, client: redis.Redis, read: settings.Settings
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._doorbell = doorbell
+        self._client = client
+        self._settings = read
+        self._healthy_since: float | None = None
+
+    def sweep(self) -> None:
+        """One round. Raises `StoreUnavailable`."""
+        now = time.monotonic()
+        try:
+            self._store.ping()
+            if self._healthy_since is None:
+                self._healthy_since = now
+            # after an outage of the database the workers get a whole lease to renew what is theirs
+            if now - self._healthy_since >= self._settings.lease_s:
+                self._take_lapsed()
+            self._close_abandoned()
+            self._append_endings()
+            self._ring()
+        except StoreUnavailable:
+            self._healthy_since = None
+            raise
+
+    def _take_lapsed(self) -> None:
+        for lapsed in self._store.take_lapsed(limit=BATCH):
+            _log.warning("message %s lost its worker in attempt %d", lapsed.message_id, lapsed.attempt)
+            try:
+                self._log.publish(
+                    notices.ops(
+                        "attempt",
+                        lapsed.message_id,
+                        lapsed.project_id,
+                        attempt=lapsed.attempt,
+                        tries=lapsed.tries,
+                        state="lost",
+                    )
+                )
+            except LogUnavailable:
+                pass  # operators see the next attempt's start
+
+    def _close_abandoned(self) -> None:
+        for found in self._store.to_close(limit=BATCH, max_tries=self._settings.max_tries):
+            close(self._store, self._log, found)
+
+    def _append_endings(self) -> None:
+        for ending in self._store.endings_to_append(limit=BATCH, older_than_s=ENDING_AGE_S):
+            if not append_ending(self._store, self._log, ending):
+                return  # Redis is away: the rest would fail too
+
+    def _ring(self) -> None:
+        try:
+            waiting = int(self._client.llen(keys.INTERACTIVE_QUEUE))
+        except (redis.RedisError, OSError):
+            return
+        room = MOST_BELLS_WAITING - waiting
+        if room <= 0:
+            return
+        for message_id in self._store.ring_for(limit=room, again_s=self._settings.ring_again_s):
+            if not self._doorbell.ring(message_id):
+                return
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        read = settings.load(os.environ)
+    except settings.InvalidSettings as error:
+        print(f"chatrelay sweeper: the settings are wrong\n{error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    redis_url = read.redis_url.get_secret_value()
+    client = event_log.connect(redis_url)
+    sweeper = Sweeper(
+        Store(make_engine(read.database_url.get_secret_value(), pool_size=2, application="sweeper")),
+        EventLog(client, retention_s=read.log_retention_s),
+        Doorbell(make_celery(redis_url)),
+        client,
+        read,
+    )
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    _log.info("sweeping every %.1f s", read.sweep_s)
+    while not stopping.is_set():
+        try:
+            sweeper.sweep()
+        except StoreUnavailable:
+            _log.warning("the database is away")
+        stopping.wait(read.sweep_s)
+
+
+if __name__ == "__main__":
+    main()

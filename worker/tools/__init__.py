@@ -1,0 +1,111 @@
+"""The tools that the model may call.
+
+A tool is a class with the attributes of `Tool`; third parties add one by an entry point of the group ``chatrelay.tools``,
+named as the tool. `prepare` turns arguments that fit `parameters` into an effect. Effects on the project are committed by
+the store, exactly once, with the call's ledger row; what a tool does elsewhere, inside `prepare`, happens at least once, with
+`Situation.tool_call_id` as its stable idempotency key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import metadata
+from typing import Any, Final, Protocol, runtime_checkable
+from uuid import UUID
+
+import jsonschema_rs
+import msgspec
+
+from shared.errors import Refused
+from shared.patching import PatchLimits
+from shared.records import StoredCall
+from shared.store import Effect, Told
+
+GROUP: Final = "chatrelay.tools"
+
+
+class ToolRefused(Refused):
+    """The call cannot be made; the text is told to the model."""
+
+    code = "tool_refused"
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a call is made. `document_version`: the one that the model had before it, changed by nobody else since."""
+
+    tool_call_id: str
+    project_id: UUID
+    document_version: int
+    limits: PatchLimits
+
+
+@runtime_checkable
+class Tool(Protocol):
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """JSON Schema 2020-12 of the arguments, an object."""
+
+    def prepare(self, arguments: dict[str, Any], situation: Situation) -> Effect:
+        """The effect of a call. Raises `ToolRefused`."""
+        ...
+
+
+class Registry:
+    """The tools by name, with their compiled schemas."""
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self._schemas = {
+            name: jsonschema_rs.Draft202012Validator(tool.parameters) for name, tool in self._tools.items()
+        }
+
+    @classmethod
+    def installed(cls) -> Registry:
+        """Every tool that an installed distribution declares. Raises `TypeError` for one that is none."""
+        tools: list[Tool] = []
+        for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+            tool = point.load()()
+            if not isinstance(tool, Tool) or tool.name != point.name:
+                raise TypeError(f"the entry point {point.name} of {GROUP} is not a tool of that name")
+            tools.append(tool)
+        return cls(tools)
+
+    def specifications(self) -> list[dict[str, Any]]:
+        """The tools in the provider's wire form."""
+        return [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": tool.parameters,
+                },
+            }
+            for tool in self._tools.values()
+        ]
+
+    def prepare(self, call: StoredCall, situation: Situation) -> Effect:
+        """The call's effect; what is wrong with it is an effect too, which tells the model."""
+        tool = self._tools.get(call.name)
+        if tool is None:
+            return refusal(f"There is no tool named {call.name[:100]!r}.")
+        try:
+            arguments = msgspec.json.decode(call.arguments or "{}")
+        except (msgspec.DecodeError, RecursionError):
+            return refusal("The arguments are not JSON.")
+        problems = [
+            f"{'/'.join(map(str, error.instance_path)) or 'arguments'}: {error.message[:300]}"
+            for error, _ in zip(self._schemas[call.name].iter_errors(arguments), range(5), strict=False)
+        ]
+        if problems:
+            return refusal("The arguments do not fit the tool's schema: " + "; ".join(problems))
+        try:
+            return tool.prepare(arguments, situation)
+        except ToolRefused as error:
+            return refusal(error.detail)
+
+
+def refusal(error: str) -> Told:
+    """A call that was not made, and why."""
+    return Told(succeeded=False, result=msgspec.json.encode({"error": error}).decode(), error=error)

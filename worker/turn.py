@@ -1,0 +1,476 @@
+"""The story of one assistant message, as one worker lives it: claim, think, stream, call tools, end.
+
+Read `run_turn` from top to bottom. It runs on the task's own thread, which does the SQL; the model's stream and the appends
+of deltas run on the worker's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+import tenacity
+
+from shared import notices
+from shared.closing import append_ending
+from shared.doorbell import Doorbell
+from shared.errors import Fenced, LogUnavailable, StoreUnavailable
+from shared.event_log import EventLog, Publication
+from shared.events import ToolCall, Usage, shown_arguments
+from shared.lifecycle import ErrorCode, MessageKind
+from shared.outcomes import Cancelled, Failed, Outcome, Succeeded
+from shared.patching import PatchLimits
+from shared.records import Claim, Context, Ending, Lease, StoredCall, StoredRound, ToolEffect
+from shared.settings import Settings
+from shared.store import Store
+from shared.store.messages import joined
+from worker.assembler import Assembler, DraftCall
+from worker.leases import Hold, LeaseKeeper, Stop
+from worker.model import ModelRequest, ProviderFailed
+from worker.prompts import conversation
+from worker.publisher import Publisher
+from worker.retry import pauses
+from worker.streams import StreamLoop
+from worker.tools import Registry, Situation
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Workshop(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn works with, made once a process."""
+
+    settings: Settings
+    store: Store
+    log: EventLog
+    doorbell: Doorbell
+    streams: StreamLoop
+    leases: LeaseKeeper
+    tools: Registry
+
+
+class Stopped(Exception):
+    """The turn should end before its answer does."""
+
+    def __init__(self, reason: Stop) -> None:
+        super().__init__(reason.name)
+        self.reason = reason
+
+
+class DeadlineOver(Exception):
+    """The run took as long as one may take."""
+
+
+def run_turn(workshop: Workshop, message_id: UUID) -> None:
+    """Answer the message, if it is there to be taken. Whatever happens here, the row's next holder can go on from it."""
+    claimed_at = time.monotonic()
+    claim = workshop.store.claim(
+        message_id,
+        workshop.leases.owner,
+        lease_s=workshop.settings.lease_s,
+        max_tries=workshop.settings.max_tries,
+    )
+    if claim is None:
+        return
+    with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold:
+        turn = Turn(workshop, claim, hold)
+        try:
+            turn.open()
+            outcome = turn.converse()
+        except Stopped as stop:
+            match stop.reason:
+                case Stop.LOST:
+                    return
+                case Stop.DRAIN:
+                    turn.hand_back()
+                    return
+                case Stop.CANCEL:
+                    outcome = Cancelled(content=turn.publisher.content)
+        except DeadlineOver:
+            outcome = Failed(content=turn.publisher.content, code=ErrorCode.DEADLINE)
+        except Fenced:
+            _log.info("message %s went to a newer attempt", message_id)
+            return
+        except StoreUnavailable:
+            _log.warning("message %s left: the database is away", message_id)
+            return
+        try:
+            ending = turn.finalize(outcome)
+        except Fenced:
+            _log.info("message %s was ended by a newer attempt", message_id)
+            return
+    turn.tell(ending)
+
+
+class Turn:
+    """One attempt, or a few where the provider fails or the log is lost."""
+
+    def __init__(self, workshop: Workshop, claim: Claim, hold: Hold) -> None:
+        self._workshop = workshop
+        self._settings = workshop.settings
+        self._store = workshop.store
+        self._claim = claim
+        self._hold = hold
+        self._failures = claim.tries
+        self._rounds = list(claim.rounds)
+        self._effects = list(claim.effects)
+        self._usage: Usage | None = None
+        self._deadline = time.monotonic() + workshop.settings.run_deadline_s - claim.run_age_s
+        self._enqueued_at = time.monotonic() - claim.enqueued_age_s
+        self._limits = PatchLimits(
+            max_operations=workshop.settings.max_model_patch_operations,
+            max_segments=workshop.settings.max_pointer_segments,
+            max_depth=workshop.settings.max_json_depth,
+            max_document_bytes=workshop.settings.max_document_bytes,
+        )
+        for stored in self._rounds:
+            self._count(stored.usage)
+        self.publisher = Publisher(
+            workshop.streams.log,
+            claim.lease,
+            renew=self._renew,
+            may_append=hold.is_valid,
+            window_s=workshop.settings.merge_window_s,
+            content=claim.content,
+            tool_calls=self._shown_calls(),
+        )
+
+    @property
+    def _lease(self) -> Lease:
+        return self.publisher.lease
+
+    # --- the chapters, in order ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Tell readers that somebody writes: a snapshot where it is not the first turn, and that the model thinks."""
+
+        async def work() -> None:
+            if self._claim.lease.attempt > 1:
+                self.publisher.open_attempt(
+                    self._claim.lease,
+                    content=self._claim.content,
+                    tool_calls=self._shown_calls(),
+                    reason="attempt",
+                )
+            self.publisher.status("thinking")
+            self.publisher.start()
+
+        self._workshop.streams.run(work())
+        self._announce()
+
+    def converse(self) -> Outcome:
+        """Rounds of the model and its tools until it has nothing more to call.
+
+        Raises `Stopped`, `DeadlineOver`, `Fenced`, `StoreUnavailable`.
+        """
+        if self._rounds:
+            self._run_calls(self._rounds[-1])
+        while True:
+            if len(self._rounds) > self._settings.max_rounds:
+                return Failed(content=self.publisher.content, code=ErrorCode.TOO_MANY_ROUNDS)
+            context = self._insist(lambda: self._store.context(self._lease, max_tokens=self._settings.context_tokens))
+            before = len(self.publisher.content)
+            try:
+                answer = self._ask(context)
+            except ProviderFailed as failure:
+                return Failed(content=self.publisher.content, code=failure.error_code)
+            if outcome := self._judge(answer):
+                return outcome
+            text = self.publisher.content[before:].removeprefix("\n\n" if before else "")
+            self._run_calls(self._store_round(context, answer, text))
+
+    def finalize(self, outcome: Outcome) -> Ending:
+        """Commit the end. Kept in memory and tried again until the database is back or a newer attempt has begun.
+
+        Raises `Fenced`.
+        """
+        try:
+            self._workshop.streams.run(self.publisher.settle())
+        except (Fenced, StoreUnavailable) as error:
+            raise Fenced from error
+        first, lease, first_token_ms = self.publisher.next_id, self._lease, self._first_token_ms()
+        return self._insist(
+            lambda: self._store.finalize(lease, outcome, first=first, usage=self._usage, first_token_ms=first_token_ms)
+        )
+
+    def tell(self, ending: Ending) -> None:
+        """Append the committed end and ring for the project's next message. What fails here, the sweeper does."""
+        try:
+            append_ending(self._store, self._workshop.log, ending)
+            following = self._store.next_in_line(ending.project_id)
+        except StoreUnavailable:
+            return
+        if following is not None:
+            self._workshop.doorbell.ring(following)
+
+    def hand_back(self) -> None:
+        """This process is to stop: another worker goes on at once."""
+        try:
+            self._store.hand_back(self._lease)
+        except (Fenced, StoreUnavailable):
+            return
+        self._workshop.doorbell.ring(self._lease.message_id)
+
+    # --- the model -----------------------------------------------------------------------------------------------
+
+    def _ask(self, context: Context) -> Assembler:
+        """One round's answer, with as many tries as the run has left. Raises `ProviderFailed` when none is."""
+        request = ModelRequest(
+            model=self._claim.model,
+            messages=conversation(context, self._rounds, self._effects),
+            tools=self._workshop.tools.specifications(),
+        )
+        content = self.publisher.content
+        for pause_s in pauses(first_s=self._settings.retry_first_s, most_s=self._settings.retry_most_s):
+            try:
+                return self._stream(request)
+            except ProviderFailed as failure:
+                self._failures += 1
+                if not failure.transient or self._failures >= self._settings.max_tries:
+                    raise
+                wait_s = pause_s if failure.retry_after_s is None else failure.retry_after_s
+                if time.monotonic() + wait_s > self._deadline:
+                    raise
+                _log.info("message %s: %s, again in %.1f s", self._lease.message_id, failure.error_code, wait_s)
+                if self.publisher.content == content:
+                    self._insist(lambda: self._store.count_try(self._lease))
+                    self._pause(wait_s)
+                else:
+                    self._pause(wait_s)
+                    self._begin_again(content)
+        raise AssertionError("the pauses have no end")
+
+    def _stream(self, request: ModelRequest) -> Assembler:
+        """Stream one answer to the readers. Raises `ProviderFailed`, `Stopped`, `DeadlineOver`, `Fenced`."""
+        used = len(self.publisher.content.encode())
+        assembler = Assembler(
+            max_text_bytes=max(0, self._settings.max_answer_bytes - used),
+            max_arguments_bytes=self._settings.max_tool_arguments_bytes,
+            max_calls=self._settings.max_tool_calls,
+        )
+        self._check()
+        self._workshop.streams.run(self._stream_on_loop(request, assembler))
+        self._check()
+        if assembler.finish_reason is None and not assembler.is_too_long:
+            raise ProviderFailed(ErrorCode.STREAM_INCOMPLETE, transient=True)
+        nothing = not assembler.has_text and not assembler.calls and not self.publisher.content
+        if nothing and assembler.finish_reason == "stop" and not self._took_effect():
+            raise ProviderFailed(ErrorCode.EMPTY_ANSWER, transient=True)
+        return assembler
+
+    async def _stream_on_loop(self, request: ModelRequest, assembler: Assembler) -> None:
+        loop = asyncio.get_running_loop()
+        stream = loop.create_task(self._read(request, assembler))
+        self._hold.when_stopped(lambda: loop.call_soon_threadsafe(stream.cancel))
+        try:
+            done, _ = await asyncio.wait([stream], timeout=max(0.0, self._deadline - time.monotonic()))
+            if not done:
+                stream.cancel()
+                await asyncio.wait([stream])
+                if not stream.cancelled():
+                    stream.exception()
+                raise DeadlineOver
+        finally:
+            self._hold.when_stopped(None)
+            await self.publisher.settle()
+        if not stream.cancelled() and (error := stream.exception()) is not None:
+            raise error
+
+    async def _read(self, request: ModelRequest, assembler: Assembler) -> None:
+        publisher = self.publisher
+        between = "\n\n" if publisher.content else ""
+        async with self._workshop.streams.model.stream(request) as chunks:
+            async for data in chunks:
+                for output in assembler.feed(data):
+                    publisher.text(between + output.content)
+                    between = ""
+                if publisher.failure is not None:
+                    raise publisher.failure
+                if assembler.is_done or assembler.is_too_long:
+                    return
+            for output in assembler.end():
+                publisher.text(between + output.content)
+                between = ""
+
+    def _judge(self, answer: Assembler) -> Outcome | None:
+        """What an answer that came to its end means; None: its calls are to be run."""
+        self._count(answer.usage)
+        content = self.publisher.content
+        if answer.is_too_long or answer.finish_reason == "length":
+            return Failed(content=content, code=ErrorCode.LENGTH)
+        if answer.finish_reason == "content_filter":
+            return Failed(content=content, code=ErrorCode.CONTENT_FILTER)
+        if answer.refused:
+            return Failed(content=content, code=ErrorCode.REFUSAL)
+        if answer.calls:
+            return None
+        if content:
+            return Succeeded(content=content)
+        return Succeeded(content=self._effects_in_words(), kind=MessageKind.TOOL_RESULT)
+
+    def _begin_again(self, content: str) -> None:
+        """The provider failed with text shown: a new attempt, whose snapshot takes that text back."""
+        lease = self._insist(lambda: self._store.begin_attempt(self._lease, failed_try=True))
+
+        async def work() -> None:
+            self.publisher.open_attempt(lease, content=content, tool_calls=self._shown_calls(), reason="attempt")
+            self.publisher.status("thinking")
+            self.publisher.start()
+
+        self._workshop.streams.run(work())
+
+    # --- the tools -----------------------------------------------------------------------------------------------
+
+    def _store_round(self, context: Context, answer: Assembler, text: str) -> StoredRound:
+        """The round's text and calls, before the first call is run."""
+        number = len(self._rounds) + 1
+        stored = StoredRound(
+            round=number,
+            text=text,
+            calls=tuple(self._stored_call(number, index, draft) for index, draft in enumerate(answer.calls)),
+            document_version=context.version,
+            usage=answer.usage,
+        )
+        self._rounds.append(stored)
+        content, last = joined([stored.text for stored in self._rounds]), self.publisher.last_acknowledged
+        self._insist(
+            lambda: self._store.store_round(
+                self._lease,
+                stored,
+                content=content,
+                last_event_id=last,
+                first_token_ms=self._first_token_ms(),
+            )
+        )
+        return stored
+
+    def _stored_call(self, round_: int, index: int, draft: DraftCall) -> StoredCall:
+        # providers repeat their ids; this one is the same whoever comes again
+        message = self._lease.message_id.hex[-12:]
+        return StoredCall(
+            tool_call_id=f"call_{message}_{self._lease.run}_{round_}_{index}",
+            name=draft.name,
+            arguments=draft.arguments if not draft.too_long else "",
+        )
+
+    def _run_calls(self, stored: StoredRound) -> None:
+        """All calls of a round that have no result yet, in order."""
+        made = {effect.call.tool_call_id: effect for effect in self._effects}
+        version = stored.document_version
+        for index, call in enumerate(stored.calls):
+            effect = made.get(call.tool_call_id)
+            if effect is None:
+                self._check()
+                effect = self._run_call(stored.round, index, call, version)
+                self._effects.append(effect)
+            version = effect.call.version or version
+
+    def _run_call(self, round_: int, index: int, call: StoredCall, version: int) -> ToolEffect:
+        started = _started(call)
+
+        async def tell_start() -> None:
+            self.publisher.tool_start(started)
+            self.publisher.status("tool_calling")
+            await self.publisher.settle()
+
+        self._workshop.streams.run(tell_start())
+        situation = Situation(
+            tool_call_id=call.tool_call_id,
+            project_id=self._lease.project_id,
+            document_version=version,
+            limits=self._limits,
+        )
+        prepared = self._workshop.tools.prepare(call, situation)
+        effect = self._insist(lambda: self._store.commit_effect(self._lease, round_, index, call, prepared))
+
+        async def tell_result() -> None:
+            self.publisher.tool_result(effect.call)
+            await self.publisher.settle()
+
+        self._workshop.streams.run(tell_result())
+        if effect.change is not None:
+            self._publish(notices.document_changed(self._lease.project_id, effect.change))
+        return effect
+
+    def _shown_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the stored rounds as a snapshot shows them."""
+        made = {effect.call.tool_call_id: effect.call for effect in self._effects}
+        return tuple(made.get(call.tool_call_id) or _started(call) for stored in self._rounds for call in stored.calls)
+
+    def _took_effect(self) -> bool:
+        return any(effect.call.state == "succeeded" for effect in self._effects)
+
+    def _effects_in_words(self) -> str:
+        return "\n\n".join(effect.call.final_content for effect in self._effects if effect.call.final_content)
+
+    # --- being interrupted, and going on -------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Raises `Stopped` or `DeadlineOver` where the turn should end."""
+        if (reason := self._hold.stop_reason) is not None:
+            raise Stopped(reason)
+        if time.monotonic() > self._deadline:
+            raise DeadlineOver
+
+    def _pause(self, seconds: float) -> None:
+        self._hold.pause(seconds)
+        self._check()
+
+    def _insist(self, write: Callable[[], T]) -> T:
+        """`write` until the database has answered. Raises `Fenced`, also where the lease went meanwhile."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0),
+            sleep=time.sleep,
+            before=lambda _: self._still_held(),
+            reraise=True,
+        )
+        return retrying(write)
+
+    def _still_held(self) -> None:
+        if self._hold.stop_reason is Stop.LOST:
+            raise Fenced
+
+    async def _renew(self, lease: Lease, above: int) -> Lease:
+        """The log was lost: an attempt above its and the row's."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._workshop.streams.sql,
+            lambda: self._insist(lambda: self._store.begin_attempt(lease, above=above)),
+        )
+
+    # --- figures -------------------------------------------------------------------------------------------------
+
+    def _count(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self._usage = usage if self._usage is None else self._usage + usage
+
+    def _first_token_ms(self) -> int | None:
+        if self._claim.first_token_ms is not None:
+            return self._claim.first_token_ms
+        at = self.publisher.first_token_at
+        return None if at is None else max(0, round((at - self._enqueued_at) * 1000))
+
+    def _announce(self) -> None:
+        lease = self._claim.lease
+        self._publish(notices.ops("started", lease.message_id, lease.project_id, attempt=lease.attempt, run=lease.run))
+
+    def _publish(self, publication: Publication) -> None:
+        try:
+            self._workshop.log.publish(publication)
+        except LogUnavailable:
+            _log.warning("a notice was not published: Redis is away")
+
+
+def _started(call: StoredCall) -> ToolCall:
+    return ToolCall(
+        tool_call_id=call.tool_call_id,
+        name=call.name,
+        arguments=shown_arguments(call.arguments),
+        state="started",
+    )
