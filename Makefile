@@ -1,0 +1,47 @@
+# make run           the whole system on this machine, with nothing installed; ARGS=--fresh forgets the last run
+# make test          unit, contract, integration, e2e and fault tests; ARGS="-k replay" is passed to pytest
+# make test-browser  the pages in a headless Chromium (Debian: apt-get install chromium)
+# make test-clients  existing clients against a running server (needs Node)
+# make check         linters, formatter, types, architecture
+# make lock          requirements.lock anew from pyproject.toml
+# make clean         removes the virtual environment, the state of make run, and caches
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+ARGS :=
+
+.DEFAULT_GOAL := run
+.PHONY: run test test-browser test-clients check lock clean venv
+
+# Killed with make, not left behind by it.
+run: $(READY)
+	@exec $(BIN)/python -I -S dev/leash.py --signal 15 -- $(BIN)/chatrelay dev $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/clients $(ARGS)
+
+test-browser: $(READY)
+	$(BIN)/python -m pytest tests/browser $(ARGS)
+
+test-clients: $(READY)
+	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-annotate --no-header --quiet -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-artifacts
+	rm -rf .chatrelay
+
+venv: $(READY)
+
+$(READY): requirements.lock dev/bootstrap.lock dev/bootstrap.sh pyproject.toml
+	@dev/bootstrap.sh $(VENV)
+	@touch $@

@@ -1,0 +1,64 @@
+"""What is told to others once a change is committed: the workers' bell, and who watches. All of it best effort.
+
+The row is the truth. A bell that was not rung is rung by the sweeper; a notice that was not published is seen at the
+watchers' next look. Where Redis is away only the first of these calls waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from uuid import UUID
+
+from shared import closing, notices
+from shared.doorbell import Doorbell
+from shared.errors import LogUnavailable
+from shared.event_log import EventLog, Publication
+from shared.records import Message, Principal, Submitted
+from shared.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+def publish(log: EventLog, publications: Iterable[Publication]) -> bool:
+    """Publish in order; False, and no more is tried, where Redis is away."""
+    for publication in publications:
+        try:
+            log.publish(publication)
+        except LogUnavailable:
+            _log.warning("not published on %s: Redis is away", publication.channel)
+            return False
+    return True
+
+
+def submitted(log: EventLog, doorbell: Doorbell, pair: Submitted) -> None:
+    """A pair of messages was made, or was asked for again: then only the bell."""
+    if pair.assistant_message.status != "pending" or not doorbell.ring(pair.assistant_message.id) or pair.repeated:
+        return
+    made = [notices.message_made(pair.user_message), notices.message_made(pair.assistant_message)]
+    publish(log, [*map(notices.cancel_asked, pair.interrupted), *made])
+
+
+def retried(log: EventLog, doorbell: Doorbell, message: Message) -> None:
+    """A final message is back in the queue."""
+    if doorbell.ring(message.id):
+        publish(log, [notices.message_made(message)])
+
+
+def cancel(store: Store, log: EventLog, doorbell: Doorbell, principal: Principal, message_id: UUID) -> None:
+    """Ask for a message's end, and commit it here where nobody holds the message.
+
+    Raises `NotFound`, `Forbidden`, `AlreadyFinal`, `StoreUnavailable`.
+    """
+    asked = store.request_cancel(principal, message_id)
+    if asked.held:
+        publish(log, [notices.cancel_asked(message_id)])
+        return
+    found = store.closing_of(message_id)
+    if found is None or closing.close(store, log, found) is None:
+        # claimed in between: its holder is to hear of it
+        publish(log, [notices.cancel_asked(message_id)])
+        return
+    following = store.next_in_line(asked.project_id)
+    if following is not None:
+        doorbell.ring(following)

@@ -1,0 +1,86 @@
+"""The Flask application: the calls on their addresses, errors as problems, headers on every answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Final, NoReturn
+
+from flask import Flask
+
+from api import docs, errors, health, messages, origins, page, projects, streams, tickets
+from api.calls import Call
+from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
+from api.refusals import UpgradeRequired
+from api.relay import Relay
+from api.services import Probe, Services
+from shared.doorbell import Doorbell
+from shared.errors import StoreUnavailable
+from shared.event_log import EventLog
+from shared.settings import Settings
+from shared.store import Store
+
+EXTENSION: Final = "chatrelay"
+"""Where `create_app` leaves the `Services` in `app.extensions`."""
+
+CALLS: Final[tuple[Call, ...]] = (
+    *projects.calls,
+    *messages.calls,
+    *streams.calls,
+    *tickets.calls,
+    *health.calls,
+    *page.calls,
+)
+
+_HERE: Final = Path(__file__).parent
+_VENDORED_MAX_AGE_S: Final = 86_400
+
+
+def create_app(
+    settings: Settings,
+    store: Store,
+    log: EventLog,
+    doorbell: Doorbell,
+    relay: Relay,
+    probes: tuple[Probe, ...] = (),
+) -> Flask:
+    """The API on these clients. `probes` are what `/readyz` looks at beside Postgres."""
+    services = Services(
+        settings=settings,
+        store=store,
+        log=log,
+        doorbell=doorbell,
+        relay=relay,
+        probes=(Probe(name="postgres", look=lambda: _ping(store), failures=(StoreUnavailable,)), *probes),
+        waiting=BoundedSemaphore(settings.api_threads // 2),
+    )
+    app = _App("api", root_path=str(_HERE), static_folder="static", template_folder="templates")
+    app.extensions[EXTENSION] = services
+    app.config["SOCK_SERVER_OPTIONS"] = SOCK_SERVER_OPTIONS
+    app.url_map.merge_slashes = False
+    errors.install(app)
+    origins.install(app, settings)
+    docs.install(app, CALLS)
+    sock = HandoverSock(app)
+    for call in CALLS:
+        if call.is_socket:
+            sock.route(call.rule, endpoint=call.name)(call.view(services))
+            app.add_url_rule(call.rule, f"{call.name}_without_upgrade", _upgrade_required, methods=[call.method])
+        else:
+            app.add_url_rule(call.rule, call.name, call.view(services), methods=[call.method])
+    return app
+
+
+class _App(Flask):
+    def get_send_file_max_age(self, filename: str | None) -> int | None:
+        """Vendored files change with a release only; the rest is asked for each time and answered by its ETag."""
+        return _VENDORED_MAX_AGE_S if filename is not None and filename.startswith("vendor/") else None
+
+
+def _ping(store: Store) -> str:
+    store.ping()
+    return "ok"
+
+
+def _upgrade_required(**_: str) -> NoReturn:
+    raise UpgradeRequired

@@ -1,0 +1,157 @@
+"""A call of the API as a value: its address, who may make it, what goes in and what comes out.
+
+The calls are the route table, and the OpenAPI document is made of the same values, so that neither can say what the other
+does not do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+from flask import Response, request
+
+from api import auth, requests
+from api.services import Services
+from shared.errors import ChatrelayError
+
+JSON: Final = "application/json"
+JSON_PATCH: Final = "application/json-patch+json"
+EVENT_STREAM: Final = "text/event-stream"
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Access(Enum):
+    """Who may make a call."""
+
+    ANYBODY = "anybody"
+    TOKEN = "token"
+    TOKEN_OR_TICKET = "token or ticket"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """A request header that a call reads; `pattern` is a regular expression of its values."""
+
+    name: str
+    description: str
+    pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a call answers; `body` is encoded as JSON, None is no body."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> Response:
+        raw = b"" if self.body is None else msgspec.json.encode(self.body)
+        response = Response(raw, self.status, mimetype=JSON)
+        if self.body is None:
+            del response.headers["Content-Type"]
+        response.headers.update(self.headers)
+        return response
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One method on one address.
+
+    The handler gets the services, then by name: `principal`, the ids of the path, `query`, `body`, as far as the call
+    has them. It returns an `Answer`, or the response itself where `media_type` is not JSON.
+    """
+
+    method: str
+    path: str
+    """With ``{projectId}`` for a part that is an id."""
+    handler: Callable[..., Answer | Response]
+    access: Access = Access.TOKEN
+    query: type[msgspec.Struct] | None = None
+    body: Any = None
+    """The type of the body; None: the call has none and none is read."""
+    body_media_type: str = JSON
+    headers: tuple[Header, ...] = ()
+    answers: Mapping[int, Any]
+    """Status to type of the body; None: no body."""
+    media_type: str = JSON
+    refusals: tuple[type[ChatrelayError], ...] = ()
+    is_socket: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.handler.__name__
+
+    @property
+    def summary(self) -> str:
+        return (self.handler.__doc__ or self.name).strip().split("\n")[0]
+
+    @property
+    def description(self) -> str:
+        lines = [line.strip() for line in (self.handler.__doc__ or "").strip().split("\n")]
+        return "\n".join(lines[1:]).strip()
+
+    @property
+    def path_ids(self) -> tuple[str, ...]:
+        """The names of the path's ids, as in the address."""
+        return tuple(_PATH_ID.findall(self.path))
+
+    @property
+    def rule(self) -> str:
+        """The path as Flask writes it."""
+        return _PATH_ID.sub(lambda name: f"<{snake(name[1])}>", self.path)
+
+    def address(self, ids: Mapping[str, UUID]) -> str:
+        """The path with `ids` (by their names in Python) in it, written in one way."""
+        return _PATH_ID.sub(lambda name: str(ids[snake(name[1])]), self.path)
+
+    def view(self, services: Services) -> Callable[..., Response]:
+        """Parse, one call, answer."""
+
+        def view(**path: str) -> Response:
+            given: dict[str, Any] = {}
+            if self.access is Access.TOKEN:
+                given["principal"] = auth.by_token(services.store, request.headers)
+            ids = {name: requests.path_id(text) for name, text in path.items()}
+            given.update(ids)
+            if self.query is not None:
+                given["query"] = requests.parse_query(request.args, self.query)
+            if self.access is Access.TOKEN_OR_TICKET:  # last: a ticket may be good for one use
+                ticket = request.args.get("ticket")
+                given["principal"] = auth.by_token_or_ticket(services.store, request.headers, ticket, self.address(ids))
+            if self.body is not None:
+                raw = requests.read_body(request, self.body_media_type, max_bytes=services.settings.max_body_bytes)
+                value = requests.load_json(raw, max_depth=services.settings.max_json_depth)
+                given["body"] = requests.parse(value, self.body)
+            answered = self.handler(services, **given)
+            return answered.response() if isinstance(answered, Answer) else answered
+
+        view.__name__ = self.name
+        return view
+
+
+_PATH_ID: Final = re.compile(r"\{(\w+)\}")
+
+
+def snake(camel: str) -> str:
+    return re.sub(r"([A-Z])", lambda letter: f"_{letter[1].lower()}", camel)
+
+
+class Calls(list[Call]):
+    """The calls of one resource, in the order in which they are written."""
+
+    def add(self, method: str, path: str, **rest: Any) -> Callable[[Handler], Handler]:
+        """Declare what the decorated function handles; `rest` are the fields of `Call`."""
+
+        def declare(handler: Handler) -> Handler:
+            self.append(Call(method=method, path=path, handler=handler, **rest))
+            return handler
+
+        return declare

@@ -1,0 +1,332 @@
+"""A Redis channel with its readers: the gap-free join between replay and live.
+
+The join: subscribe, wait for the acknowledgement, read row and log after the reader's position, send that, then what
+came live meanwhile, and go on live. An event that is not the next of its attempt and does not open a new one shows a gap:
+the reader settles again. What arrives while a reader settles is kept for it; whatever came before the log is read stands
+in the log, since append and publish are one step.
+
+`Channel` is what the hub needs to know of any channel; `MessageChannel` tells one message's story.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeVar
+from uuid import UUID
+
+from api import wire
+from api.catch_up import Decision, Reading, Sources, Verdict, Want, is_current
+from api.close_codes import CloseCode
+from api.readers import Reader, State
+from api.wire import Frame
+from shared import events
+
+BACKLOG_FRAMES: Final = 2_000
+BACKLOG_BYTES: Final = 1024 * 1024
+PATIENCE_S: Final = 0.4
+"""How long a log may end below what the row knows before it is taken for lost."""
+LONGEST_QUIET: Final = 4
+"""An idle channel's checks get rarer up to this many times the setting."""
+
+logger = logging.getLogger("chatrelay.relay")
+T = TypeVar("T")
+
+
+class Surroundings(Protocol):
+    """What channels ask of the hub that keeps them."""
+
+    now_s: float
+    idle_check_s: float
+    sources: Sources
+
+    @property
+    def redis_is_up(self) -> bool: ...
+
+    def in_pool(self, work: Callable[[], T], then: Callable[[T | None], None]) -> None:
+        """Run `work` on a thread of the pool, then `then` on the loop; with None where it failed, which was logged."""
+        ...
+
+    def check_now(self) -> None:
+        """Look at the channels that are due without waiting for the next tick."""
+        ...
+
+
+class Channel(ABC):
+    """Reference-counted by its readers; the hub subscribes and unsubscribes it."""
+
+    __slots__ = ("check_at_s", "empty_since_s", "hub", "is_subscribed", "name", "readers")
+
+    def __init__(self, hub: Surroundings, name: bytes) -> None:
+        self.hub = hub
+        self.name = name
+        self.readers: set[Reader] = set()
+        self.is_subscribed = False
+        self.empty_since_s: float | None = None
+        self.check_at_s = hub.now_s + hub.idle_check_s
+
+    def join(self, reader: Reader) -> None:
+        self.readers.add(reader)
+        self.empty_since_s = None
+        reader.channel = self
+        self.on_joined(reader)
+
+    def leave(self, reader: Reader) -> None:
+        self.readers.discard(reader)
+        reader.channel = None
+        self.on_left(reader)
+        if not self.readers:
+            self.empty_since_s = self.hub.now_s
+
+    @abstractmethod
+    def on_joined(self, reader: Reader) -> None: ...
+
+    @abstractmethod
+    def on_left(self, reader: Reader) -> None: ...
+
+    @abstractmethod
+    def on_confirmed(self) -> None:
+        """Redis acknowledged the subscription, the first time or again."""
+
+    @abstractmethod
+    def on_link_down(self) -> None:
+        """Nothing comes until the next `on_confirmed`."""
+
+    @abstractmethod
+    def on_payload(self, payload: bytes) -> None:
+        """What was published."""
+
+    @abstractmethod
+    def on_paused(self, reader: Reader) -> None: ...
+
+    @abstractmethod
+    def on_resumed(self, reader: Reader) -> None: ...
+
+    @abstractmethod
+    def compared_messages(self) -> Sequence[UUID]:
+        """The messages whose row and log are to be looked at, now that nothing came for a while."""
+
+    @abstractmethod
+    def on_compared(self, readings: dict[UUID, Reading]) -> None:
+        """What that look found."""
+
+
+class MessageChannel(Channel):
+    """The readers of one message."""
+
+    __slots__ = (
+        "_backlog",
+        "_backlog_bytes",
+        "_fetched",
+        "_lacking_since_s",
+        "_live",
+        "_message_id",
+        "_quiet",
+        "_settling",
+        "_was_confirmed_meanwhile",
+    )
+
+    def __init__(self, hub: Surroundings, name: bytes, message_id: UUID) -> None:
+        super().__init__(hub, name)
+        self._message_id = message_id
+        self._live: dict[Reader, None] = {}
+        self._settling: set[Reader] = set()
+        self._fetched: tuple[Reader, ...] = ()
+        """Those for whom the sources are being read."""
+        self._backlog: list[Frame] = []
+        """What came since that began."""
+        self._backlog_bytes = 0
+        self._lacking_since_s: float | None = None
+        self._was_confirmed_meanwhile = False
+        """The sources began to be read before the subscription stood."""
+        self._quiet = 1
+
+    # --- readers ------------------------------------------------------------------------------------------------
+
+    def on_joined(self, reader: Reader) -> None:
+        reader.state = State.SETTLING
+        self._settling.add(reader)
+        if self.is_subscribed or not self.hub.redis_is_up:
+            self._fetch()
+
+    def on_left(self, reader: Reader) -> None:
+        reader.state = State.LEFT
+        self._live.pop(reader, None)
+        self._settling.discard(reader)
+
+    def on_paused(self, reader: Reader) -> None:
+        if reader.state is State.LIVE:
+            self._live.pop(reader, None)
+            reader.state = State.SLOW
+
+    def on_resumed(self, reader: Reader) -> None:
+        if reader.state is State.SLOW:
+            reader.is_compacted = True
+            self._settle((reader,))
+
+    def _settle(self, readers: Iterable[Reader]) -> None:
+        for reader in readers:
+            self._live.pop(reader, None)
+            reader.state = State.SETTLING
+            self._settling.add(reader)
+        self._fetch()
+
+    # --- live ---------------------------------------------------------------------------------------------------
+
+    def on_payload(self, payload: bytes) -> None:
+        kind, event_id = events.peek(payload)
+        frame = Frame(kind, wire.pack(event_id), payload)
+        self._quiet = 1
+        self.check_at_s = self.hub.now_s + self.hub.idle_check_s
+        if self._fetched:
+            self._keep(frame)
+        if self._live:
+            self._offer(frame, list(self._live))
+
+    def _offer(self, frame: Frame, readers: Iterable[Reader]) -> None:
+        position = frame.position
+        before = position - 1
+        opens = wire.opens_attempt(position)
+        is_terminal = frame.kind == "finalized" and frame.is_terminal
+        behind: list[Reader] = []
+        for reader in readers:
+            at = reader.position
+            if at == before or (opens and at < position):
+                if reader.state is not State.LIVE:
+                    continue
+                reader.position = position
+                try:
+                    reader.deliver(frame)
+                    if is_terminal:
+                        reader.close(CloseCode.FINISHED)
+                except Exception:
+                    self._give_up(reader)
+            elif at < position and reader.state is State.LIVE:
+                behind.append(reader)
+        if behind:
+            self._settle(behind)
+
+    def _keep(self, frame: Frame) -> None:
+        self._backlog.append(frame)
+        self._backlog_bytes += len(frame.payload)
+        if len(self._backlog) > BACKLOG_FRAMES or self._backlog_bytes > BACKLOG_BYTES:
+            # The readers find the gap at the next event, or at the next check, and fetch again.
+            self._forget_backlog()
+            self.check_at_s = self.hub.now_s
+
+    def _forget_backlog(self) -> None:
+        self._backlog = []
+        self._backlog_bytes = 0
+
+    def _give_up(self, reader: Reader) -> None:
+        logger.exception("a reader could not be written to")
+        reader.abort()
+
+    # --- settling -----------------------------------------------------------------------------------------------
+
+    def on_confirmed(self) -> None:
+        self.is_subscribed = True
+        self._was_confirmed_meanwhile = bool(self._fetched)
+        self._fetch()
+        if self._live:
+            self._check_soon(0.0)
+
+    def on_link_down(self) -> None:
+        self.is_subscribed = False
+        self._quiet = 1
+        self._fetch()
+        self.check_at_s = min(self.check_at_s, self.hub.now_s + self.hub.idle_check_s)
+
+    def _check_soon(self, delay_s: float) -> None:
+        self._quiet = 1
+        self.check_at_s = self.hub.now_s + delay_s
+        if not delay_s:
+            self.hub.check_now()
+
+    def _fetch(self) -> None:
+        """Read the sources for all who are settling; once at a time."""
+        if self._fetched or not self._settling:
+            return
+        self._fetched = tuple(self._settling)
+        self._settling.clear()
+        self._forget_backlog()
+        wants = {_want(reader) for reader in self._fetched}
+        sources, message_id, redis_is_up = self.hub.sources, self._message_id, self.hub.redis_is_up
+        is_patient = self._lacking_since_s is None or time.monotonic() - self._lacking_since_s < PATIENCE_S
+
+        def read() -> dict[Want, Decision]:
+            return sources.decisions(message_id, wants, is_patient=is_patient, redis_is_up=redis_is_up)
+
+        self.hub.in_pool(read, self._on_decisions)
+
+    def _on_decisions(self, decisions: dict[Want, Decision] | None) -> None:
+        fetched = [reader for reader in self._fetched if reader.state is State.SETTLING]
+        backlog = self._backlog
+        self._fetched = ()
+        self._forget_backlog()
+        if decisions is None:
+            self._settling.update(fetched)
+            self._check_soon(PATIENCE_S)
+            return
+        is_lacking = False
+        for reader in fetched:
+            decision = decisions[_want(reader)]
+            is_lacking |= decision.verdict is Verdict.LACKING
+            try:
+                self._apply(reader, decision)
+            except Exception:
+                self._give_up(reader)
+        if is_lacking and self._lacking_since_s is None:
+            self._lacking_since_s = time.monotonic()
+        elif not is_lacking:
+            self._lacking_since_s = None
+        if self._was_confirmed_meanwhile:
+            self._was_confirmed_meanwhile = False
+            self._check_soon(0.0)
+        elif is_lacking:
+            self._check_soon(PATIENCE_S)
+        for frame in backlog:
+            self._offer(frame, fetched)
+        self._fetch()
+
+    def _apply(self, reader: Reader, decision: Decision) -> None:
+        for frame in decision.frames:
+            if reader.is_paused:
+                reader.state = State.SLOW  # what is left comes, compacted, when it has drained
+                return
+            reader.position = frame.position
+            reader.deliver(frame)
+        reader.position = decision.position
+        reader.is_compacted = False
+        match decision.verdict:
+            case Verdict.DONE:
+                reader.close(CloseCode.FINISHED)
+            case Verdict.GONE:
+                reader.close(CloseCode.WITHDRAWN)
+            case Verdict.LIVE | Verdict.LACKING if reader.is_paused:
+                reader.state = State.SLOW
+            case Verdict.LIVE | Verdict.LACKING:
+                reader.state = State.LIVE
+                self._live[reader] = None
+
+    # --- the idle check -----------------------------------------------------------------------------------------
+
+    def compared_messages(self) -> Sequence[UUID]:
+        if self._settling and not self._fetched:
+            self._fetch()  # subscribed or not, nobody waits for ever
+        self.check_at_s = self.hub.now_s + self.hub.idle_check_s * self._quiet
+        return (self._message_id,) if self._live else ()
+
+    def on_compared(self, readings: dict[UUID, Reading]) -> None:
+        reading = readings[self._message_id]
+        behind = [reader for reader in self._live if not is_current(wire.unpack(reader.position), reading)]
+        if behind:
+            self._settle(behind)
+        elif reading.database_answered and self.hub.redis_is_up and self._lacking_since_s is None:
+            self._quiet = min(self._quiet * 2, LONGEST_QUIET)
+
+
+def _want(reader: Reader) -> Want:
+    return Want(wire.unpack(reader.position), reader.is_compacted)

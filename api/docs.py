@@ -1,0 +1,29 @@
+"""Where the OpenAPI document is served, and a page on which to read it: no script, no other origin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from flask import Flask, Response, render_template
+
+from api import openapi
+from api.calls import JSON, Call
+
+
+def install(app: Flask, calls: Iterable[Call]) -> None:
+    """Serve ``/openapi.json`` and ``/docs``, made once."""
+    document = openapi.document(calls)
+    encoded = msgspec.json.encode(document)
+
+    @app.get("/openapi.json")
+    def openapi_json() -> Response:
+        return Response(encoded, mimetype=JSON)
+
+    @app.get("/docs")
+    def docs() -> str:
+        return render_template("docs.html", document=document, problems=openapi.problems())
+
+    @app.get("/docs.css")
+    def docs_css() -> Response:
+        return Response(render_template("docs.css"), mimetype="text/css")

@@ -1,0 +1,54 @@
+"""gunicorn's configuration: one process, request threads, and the relay's life in step with the worker's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from shared.settings import InvalidSettings, load
+
+try:
+    _settings = load(os.environ)
+except InvalidSettings as error:
+    sys.exit(f"chatrelay: the settings are not valid\n{error}")
+
+bind = f"0.0.0.0:{_settings.port}"
+worker_class = "gthread"
+workers = 1
+threads = _settings.api_threads
+keepalive = 30
+timeout = 60
+graceful_timeout = int(_settings.drain_s) + 1
+limit_request_line = 8190
+limit_request_fields = 64
+limit_request_field_size = 8190
+accesslog = None
+loglevel = "warning"
+
+
+def post_worker_init(worker: Any) -> None:
+    """Start the relay, and let it send its readers away as soon as the worker is told to stop."""
+    relay = _relay(worker)
+    relay.start()
+    stop_worker = signal.getsignal(signal.SIGTERM)
+
+    def on_stop(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=relay.stop, args=(_settings.drain_s,), name="relay-stop").start()
+        if callable(stop_worker):
+            stop_worker(number, frame)
+
+    signal.signal(signal.SIGTERM, on_stop)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """However the worker ends, its readers are told."""
+    if getattr(worker, "wsgi", None) is not None:
+        _relay(worker).stop(1.0)
+
+
+def _relay(worker: Any) -> Any:
+    return worker.wsgi.extensions["chatrelay"].relay

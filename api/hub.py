@@ -1,0 +1,307 @@
+"""The loop's side of the relay: one Redis subscription connection, every channel and every reader of this process.
+
+One task ticks for all of them: heartbeats, deadlines of slow readers, and the comparison of idle channels with the row
+and the log. No reader has a task or a timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from api.catch_up import Reading, Sources
+from api.channels import Channel, MessageChannel
+from api.close_codes import CloseCode
+from api.inbound import error_frame
+from api.readers import MessageTarget, Reader, SocketReader, Target
+from shared import keys
+from shared.errors import ChatrelayError
+from shared.redis_link import RedisLink
+from shared.settings import Settings
+
+LINGER_S: Final = 5.0
+"""How long a channel that nobody reads stays subscribed."""
+COMPARED_AT_ONCE: Final = 500
+SUBSCRIBED_AT_ONCE: Final = 500
+_TICK_S: Final = 0.25
+_READER_TICK_S: Final = 1.0
+
+OnCancel = Callable[[UUID, UUID], None]
+
+logger = logging.getLogger("chatrelay.relay")
+T = TypeVar("T")
+_CONTROL: Final = keys.CONTROL.encode()
+
+
+class _Withdrawal(msgspec.Struct, rename="camel"):
+    type: str
+    project_id: str | None = None
+    user_id: str | None = None
+
+
+class Hub:
+    """To be used on one event loop; `readers` and `channels` may be counted from any thread."""
+
+    def __init__(
+        self, *, redis_url: str, sources: Sources, settings: Settings, pool: Executor, on_cancel: OnCancel
+    ) -> None:
+        self.settings = settings
+        self.sources = sources
+        self.idle_check_s = settings.idle_check_s
+        self.now_s = time.monotonic()
+        self.readers: set[Reader] = set()
+        self.channels: dict[bytes, Channel] = {}
+        self._pool = pool
+        self._on_cancel = on_cancel
+        self._link = RedisLink(redis_url, on_push=self._on_push, on_up=self._on_up, on_down=self._on_down)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._nobody_left = asyncio.Event()
+        self._is_comparing = False
+        self._is_closing = False
+        self._readers_at_s = 0.0
+        self._tick_s = min(_TICK_S, settings.idle_check_s / 4, settings.heartbeat_socket_s / 4)
+        self._reader_tick_s = min(_READER_TICK_S, settings.heartbeat_socket_s / 4, settings.slow_reader_s / 4)
+
+    @property
+    def redis_is_up(self) -> bool:
+        return self._link.is_up
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._link.start()
+        self._ticker = self._loop.create_task(self._tick_forever(), name="relay-ticker")
+
+    async def close(self, grace_s: float) -> None:
+        """Tell every reader that the server restarts, wait for them to go, drop who is left after `grace_s`."""
+        self._is_closing = True
+        for reader in list(self.readers):
+            reader.close(CloseCode.RESTART)
+        if not await self._wait_nobody_left(grace_s):
+            for reader in list(self.readers):
+                reader.abort()
+            await self._wait_nobody_left(1.0)  # an aborted transport reports its end a turn later
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        await self._link.close()
+
+    async def _wait_nobody_left(self, timeout_s: float) -> bool:
+        self._nobody_left.clear()
+        if self.readers:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._nobody_left.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    # --- readers ------------------------------------------------------------------------------------------------
+
+    def join(self, reader: Reader) -> None:
+        self.readers.add(reader)
+        if self._is_closing:
+            reader.close(CloseCode.RESTART)
+            return
+        name = _channel_name(reader.target)
+        channel = self.channels.get(name)
+        if channel is None:
+            channel = self.channels[name] = self._new_channel(name, reader.target)
+            self._link.tell("SUBSCRIBE", name)
+        channel.join(reader)
+
+    def leave(self, reader: Reader) -> None:
+        if reader.channel is not None:
+            reader.channel.leave(reader)
+
+    def forget(self, reader: Reader) -> None:
+        self.readers.discard(reader)
+        if not self.readers:
+            self._nobody_left.set()
+
+    def withdraw(self, project_id: UUID, user_id: UUID | None) -> None:
+        """Close the readers of a project, all or one user's."""
+        for reader in list(self.readers):
+            target = reader.target
+            if target.project_id == project_id and user_id in (None, target.user_id):
+                reader.close(CloseCode.WITHDRAWN)
+
+    def cancel(self, reader: SocketReader) -> None:
+        """The client of `reader` asks to cancel its message."""
+        target = reader.target
+        if not target.may_cancel:
+            reader.answer(error_frame("forbidden", "Your role in this project does not allow that."))
+            return
+        if reader.is_cancelling:
+            return
+        reader.is_cancelling = True
+
+        def work() -> ChatrelayError | None:
+            try:
+                self._on_cancel(target.message_id, target.user_id)
+            except ChatrelayError as error:
+                return error
+            return None
+
+        def then(error: ChatrelayError | None) -> None:
+            reader.is_cancelling = False
+            if error is not None:
+                reader.answer(error_frame(error.code, error.detail))
+
+        self.in_pool(work, then)
+
+    # --- what channels ask for ----------------------------------------------------------------------------------
+
+    def in_pool(self, work: Callable[[], T], then: Callable[[T | None], None]) -> None:
+        loop = self._loop
+        assert loop is not None
+
+        def finish(result: T | None) -> None:
+            self.now_s = time.monotonic()
+            try:
+                then(result)
+            except Exception:
+                logger.exception("what was read could not be handed on")
+
+        def on_done(future: Future[T]) -> None:
+            if future.cancelled():
+                return
+            result: T | None = None
+            if (error := future.exception()) is not None:
+                logger.error("a job of the relay failed", exc_info=error)
+            else:
+                result = future.result()
+            try:
+                loop.call_soon_threadsafe(finish, result)
+            except RuntimeError:
+                pass  # the loop is closed: nobody is left to tell
+
+        self._pool.submit(work).add_done_callback(on_done)
+
+    def check_now(self) -> None:
+        self._wake.set()
+
+    def _new_channel(self, name: bytes, target: Target) -> Channel:
+        match target:
+            case MessageTarget():
+                return MessageChannel(self, name, target.message_id)
+
+    # --- Redis --------------------------------------------------------------------------------------------------
+
+    def _on_up(self) -> None:
+        self.now_s = time.monotonic()
+        names = [_CONTROL, *self.channels]
+        for start in range(0, len(names), SUBSCRIBED_AT_ONCE):
+            self._link.tell("SUBSCRIBE", *names[start : start + SUBSCRIBED_AT_ONCE])
+
+    def _on_down(self) -> None:
+        self.now_s = time.monotonic()
+        for channel in list(self.channels.values()):
+            try:
+                channel.on_link_down()
+            except Exception:
+                logger.exception("a channel could not be told that Redis is gone")
+
+    def _on_push(self, push: list[Any]) -> None:
+        self.now_s = time.monotonic()
+        try:
+            kind, name = push[0], push[1]
+            channel = self.channels.get(name)
+            if kind == b"message":
+                if channel is not None:
+                    channel.on_payload(push[2])
+                elif name == _CONTROL:
+                    self._on_control(push[2])
+            elif kind == b"subscribe" and channel is not None:
+                channel.on_confirmed()
+        except Exception:
+            # A payload that nobody of us made is passed over; a reader that missed an event finds out at the next check.
+            logger.exception("what Redis pushed could not be handled")
+
+    def _on_control(self, payload: bytes) -> None:
+        try:
+            told = msgspec.json.decode(payload, type=_Withdrawal)
+            if told.type == "withdraw" and told.project_id is not None:
+                self.withdraw(UUID(told.project_id), UUID(told.user_id) if told.user_id is not None else None)
+        except (msgspec.DecodeError, ValueError):
+            pass  # the channel is public, and not all that is said there is for the relay
+
+    # --- the ticker ---------------------------------------------------------------------------------------------
+
+    async def _tick_forever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._tick_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            try:
+                self._tick()
+            except Exception:
+                logger.exception("the relay's tick failed")
+
+    def _tick(self) -> None:
+        now_s = self.now_s = time.monotonic()
+        self._unsubscribe_empty(now_s)
+        if not self._is_comparing:
+            self._compare_due(now_s)
+        if now_s - self._readers_at_s >= self._reader_tick_s:
+            self._readers_at_s = now_s
+            for reader in list(self.readers):
+                reader.tick(now_s)
+
+    def _unsubscribe_empty(self, now_s: float) -> None:
+        empty = [
+            channel
+            for channel in self.channels.values()
+            if channel.empty_since_s is not None and now_s - channel.empty_since_s >= LINGER_S
+        ]
+        for channel in empty:
+            del self.channels[channel.name]
+            self._link.tell("UNSUBSCRIBE", channel.name)
+
+    def _compare_due(self, now_s: float) -> None:
+        due: list[Channel] = []
+        message_ids: list[UUID] = []
+        for channel in list(self.channels.values()):
+            if channel.check_at_s > now_s:
+                continue
+            if len(message_ids) >= COMPARED_AT_ONCE:
+                break
+            wanted = channel.compared_messages()
+            channel.check_at_s += random.random() * self.idle_check_s / 4  # so that channels of one age part company
+            if wanted:
+                due.append(channel)
+                message_ids += wanted
+        if not due:
+            return
+        self._is_comparing = True
+        sources, redis_is_up = self.sources, self.redis_is_up
+
+        def compare() -> dict[UUID, Reading]:
+            return sources.compare(message_ids, redis_is_up=redis_is_up)
+
+        def then(readings: dict[UUID, Reading] | None) -> None:
+            self._is_comparing = False
+            self._wake.set()  # there may be more that are due
+            for channel in due:
+                if readings is not None and channel.readers:
+                    channel.on_compared(readings)
+
+        self.in_pool(compare, then)
+
+
+def _channel_name(target: Target) -> bytes:
+    match target:
+        case MessageTarget():
+            return keys.message_channel(target.message_id).encode()

@@ -1,0 +1,158 @@
+"""What a client says on a socket: frames in, meanings out. No I/O.
+
+A message is at most `max_bytes` long, a client sends at most `max_frames_per_s` frames a second, control frames and
+fragments counted; whoever goes beyond is a flood. permessage-deflate is never agreed on, so that a frame takes as much
+memory as it took bytes on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.frame_protocol import CloseReason
+
+from api import wire
+from api.close_codes import CloseCode
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The client asks to cancel the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Bytes to send back."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Misbehaved:
+    """The socket is to be closed with `code`; what comes after is not looked at."""
+
+    code: CloseCode
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The client closed, or answered our close; `answer` is the close frame for the first case."""
+
+    answer: bytes
+
+
+Said: TypeAlias = Cancel | Answer | Misbehaved | Closed
+
+
+class _ClientFrame(msgspec.Struct):
+    type: str
+
+
+_decoder = msgspec.json.Decoder(_ClientFrame)
+_PONG = wire.text_frame(b'{"type":"pong"}')
+
+
+def error_frame(code: str, detail: str) -> bytes:
+    """The frame that tells a client why something that it said was not done."""
+    return wire.text_frame(msgspec.json.encode({"type": "error", "code": code, "detail": detail}))
+
+
+class FrameBudget:
+    """Counts frames in windows of one second."""
+
+    __slots__ = ("_frames", "_most", "_window_began_s")
+
+    def __init__(self, most_per_s: int) -> None:
+        self._most = most_per_s
+        self._frames = 0
+        self._window_began_s = 0.0
+
+    def spend(self, now_s: float) -> bool:
+        """Whether one more frame is allowed."""
+        if now_s - self._window_began_s >= 1.0:
+            self._window_began_s = now_s
+            self._frames = 0
+        self._frames += 1
+        return self._frames <= self._most
+
+
+class Inbound:
+    """The client's side of one socket after its handshake."""
+
+    __slots__ = ("_budget", "_connection", "_is_binary", "_max_bytes", "_parts", "_size")
+
+    def __init__(self, *, max_bytes: int, max_frames_per_s: int) -> None:
+        self._connection = Connection(ConnectionType.SERVER)
+        self._budget = FrameBudget(max_frames_per_s)
+        self._max_bytes = max_bytes
+        self._parts: list[str] = []
+        self._is_binary = False
+        self._size = 0
+
+    def feed(self, data: bytes, now_s: float) -> Iterator[Said]:
+        """What `data` completes. Nothing may be fed after a `Misbehaved` or a `Closed`."""
+        self._connection.receive_data(data)
+        for event in self._connection.events():
+            match event:
+                case CloseConnection():
+                    yield self._on_close(event)
+                    return
+                case TextMessage() | BytesMessage():
+                    said = self._on_part(event, now_s)
+                case Ping():
+                    said = Answer(wire.pong_frame(bytes(event.payload)))
+                    if not self._budget.spend(now_s):
+                        said = Misbehaved(CloseCode.FLOOD)
+                case Pong():
+                    said = None if self._budget.spend(now_s) else Misbehaved(CloseCode.FLOOD)
+                case _:
+                    said = None
+            if said is not None:
+                yield said
+            if isinstance(said, Misbehaved):
+                return
+
+    def _on_close(self, event: CloseConnection) -> Said:
+        if self._connection.state is ConnectionState.OPEN:  # the parser's own way to say that this is no frame
+            is_text = event.code == CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            return Misbehaved(CloseCode.INVALID_TEXT if is_text else CloseCode.PROTOCOL_ERROR)
+        code = None if event.code == CloseReason.NO_STATUS_RCVD else int(event.code)
+        return Closed(wire.close_frame(code))
+
+    def _on_part(self, event: TextMessage | BytesMessage, now_s: float) -> Said | None:
+        if event.frame_finished and not self._budget.spend(now_s):
+            return Misbehaved(CloseCode.FLOOD)
+        self._size += len(event.data if isinstance(event, BytesMessage) else event.data.encode())
+        if self._size > self._max_bytes:
+            return Misbehaved(CloseCode.FLOOD)
+        if isinstance(event, BytesMessage):
+            self._is_binary = True
+        else:
+            self._parts.append(event.data)
+        if not event.message_finished:
+            return None
+        text, is_binary = "".join(self._parts), self._is_binary
+        self._parts.clear()
+        self._size, self._is_binary = 0, False
+        if is_binary:
+            return Answer(error_frame("bad_frame", "Frames are text."))
+        return _meaning(text)
+
+
+def _meaning(text: str) -> Said:
+    try:
+        frame = _decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return Answer(error_frame("bad_frame", 'A frame is a JSON object with a "type".'))
+    match frame.type:
+        case "cancel":
+            return Cancel()
+        case "ping":
+            return Answer(_PONG)
+        case _:
+            return Answer(error_frame("bad_frame", "There is no such type of frame."))

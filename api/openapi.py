@@ -1,0 +1,178 @@
+"""The OpenAPI 3.1 document and its page, made of the calls themselves and of the types that they are held to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from api import refusals
+from api.calls import EVENT_STREAM, JSON, Access, Call
+from api.errors import PROBLEM_JSON, STATUSES, Problem
+from shared import errors
+from shared.errors import ChatrelayError
+
+Document = dict[str, Any]
+
+_REFERENCE: Final = "#/components/schemas/{name}"
+_ABOUT: Final = (
+    "Messages are answered by an assistant that also edits the project's JSON document. The answer is streamed as events"
+    " and stored as a row; the fold of the events is what the row says."
+)
+_REASONS: Final = {
+    101: "Switched to a WebSocket: each text frame is one event",
+    200: "Done",
+    201: "Made",
+    202: "Accepted: it goes on",
+    204: "Done, without a body",
+    503: "Not ready",
+}
+
+
+def document(calls: Iterable[Call]) -> Document:
+    """OpenAPI 3.1 of `calls`."""
+    calls = list(calls)
+    schemas = _Schemas(calls)
+    paths: dict[str, Any] = defaultdict(dict)
+    for call in calls:
+        paths[call.path][call.method.lower()] = _operation(call, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "chatrelay", "version": version("chatrelay"), "description": _ABOUT},
+        "paths": dict(paths),
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "ticket": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "ticket",
+                    "description": "From `POST /v1/tickets`, for browsers, which can set no header on a stream.",
+                },
+            },
+        },
+    }
+
+
+def problems() -> list[tuple[str, int, str]]:
+    """Every problem's code, status and title, by status."""
+    found = {(kind.code, status, _title(kind)) for kind, status in STATUSES.items()}
+    return sorted(found, key=lambda row: (row[1], row[0]))
+
+
+class _Schemas:
+    """The types' JSON Schemas, each named once."""
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        self._types: list[Any] = []
+        for kind in (*_types(calls), Problem):
+            if kind not in self._types:
+                self._types.append(kind)
+        made, self.components = msgspec.json.schema_components(self._types, ref_template=_REFERENCE)
+        self._schemas = list(made)
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        return self._schemas[self._types.index(kind)]
+
+    def properties(self, kind: Any) -> dict[str, Any]:
+        """The fields of a Struct."""
+        name = self.of(kind)["$ref"].rpartition("/")[2]
+        fields: dict[str, Any] = self.components[name]["properties"]
+        return fields
+
+
+def _types(calls: Iterable[Call]) -> Iterator[Any]:
+    for call in calls:
+        yield from (kind for kind in (call.body, call.query, *call.answers.values()) if kind is not None)
+
+
+def _operation(call: Call, schemas: _Schemas) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "operationId": call.name,
+        "summary": call.summary,
+        "tags": [_tag(call)],
+        "parameters": list(_parameters(call, schemas)),
+        "responses": _responses(call, schemas),
+        "security": _SECURITY[call.access],
+    }
+    if call.description:
+        made["description"] = call.description
+    if call.body is not None:
+        made["requestBody"] = {"required": True, "content": {call.body_media_type: {"schema": schemas.of(call.body)}}}
+    return made
+
+
+_SECURITY: Final[dict[Access, list[dict[str, list[str]]]]] = {
+    Access.ANYBODY: [],
+    Access.TOKEN: [{"token": []}],
+    Access.TOKEN_OR_TICKET: [{"token": []}, {"ticket": []}],
+}
+
+
+def _tag(call: Call) -> str:
+    parts = call.path.split("/")
+    return parts[2] if parts[1] == "v1" else "server"
+
+
+def _parameters(call: Call, schemas: _Schemas) -> Iterator[dict[str, Any]]:
+    for name in call.path_ids:
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    if call.query is not None:
+        for name, schema in schemas.properties(call.query).items():
+            yield {"name": name, "in": "query", "required": False, "schema": schema}
+    for header in call.headers:
+        pattern = {} if header.pattern is None else {"pattern": header.pattern}
+        yield {
+            "name": header.name,
+            "in": "header",
+            "required": False,
+            "description": header.description,
+            "schema": {"type": "string", **pattern},
+        }
+
+
+def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for status, kind in call.answers.items():
+        response: dict[str, Any] = {"description": _REASONS[status]}
+        if status == 101 or call.media_type == EVENT_STREAM:
+            response["description"] += "; an event is a StreamEvent"
+        if kind is not None and status != 101:
+            is_json = call.media_type == JSON
+            response["content"] = {call.media_type: {"schema": schemas.of(kind) if is_json else {"type": "string"}}}
+        made[str(status)] = response
+    by_status: dict[int, list[type[ChatrelayError]]] = defaultdict(list)
+    for refusal in _refusals(call):
+        if refusal not in by_status[STATUSES[refusal]]:
+            by_status[STATUSES[refusal]].append(refusal)
+    for status, kinds in sorted(by_status.items()):
+        told = "\n".join(f"- `{kind.code}`: {_title(kind)}" for kind in kinds)
+        made[str(status)] = {"description": told, "content": {PROBLEM_JSON: {"schema": schemas.of(Problem)}}}
+    return made
+
+
+def _refusals(call: Call) -> Iterator[type[ChatrelayError]]:
+    if call.access is not Access.ANYBODY:
+        yield from (refusals.Unauthorized, refusals.ForeignOrigin, errors.StoreUnavailable)
+    if call.path_ids:
+        yield errors.NotFound
+    if call.query is not None:
+        yield refusals.InvalidQuery
+    if call.body is not None:
+        yield from (
+            refusals.InvalidJson,
+            refusals.BodyTooLarge,
+            refusals.UnsupportedMediaType,
+            refusals.InvalidFields,
+        )
+    if call.is_socket:
+        yield refusals.UpgradeRequired
+    yield from call.refusals
+
+
+def _title(kind: type[ChatrelayError]) -> str:
+    return (kind.__doc__ or kind.code).split("\n\n")[0]

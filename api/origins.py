@@ -1,0 +1,65 @@
+"""Browsers: whose pages may call, what an answer lets a page do, and CORS for the origins that the settings allow."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Flask, Response, request
+
+from api import auth
+from shared.settings import Settings
+
+_SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_CORS_ALLOWED: Final = {
+    "Access-Control-Allow-Methods": "GET, POST, PATCH, PUT, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer",
+    "Access-Control-Max-Age": "600",
+}
+_CORS_EXPOSED: Final = "ETag, Location, Preference-Applied, Retry-After"
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Refuse foreign origins under ``/v1`` before anything else, and put the headers on every answer."""
+
+    @app.before_request
+    def check_origin() -> Response | None:
+        if not request.path.startswith("/v1/"):
+            return None
+        origin = request.headers.get("Origin")
+        auth.check_origin(origin, scheme=request.scheme, host=request.host, allowed=settings.allowed_origins)
+        if request.method == "OPTIONS" and origin is not None and "Access-Control-Request-Method" in request.headers:
+            return Response(status=204, headers=_CORS_ALLOWED)
+        return None
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers.update(headers(settings))
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def headers(settings: Settings) -> dict[str, str]:
+    """What every answer to the present request carries."""
+    return _SECURITY_HEADERS | _cors(settings)
+
+
+def _cors(settings: Settings) -> dict[str, str]:
+    """What lets the page of an allowed origin read this answer."""
+    if not settings.allowed_origins:
+        return {}
+    origin = request.headers.get("Origin")
+    if origin is None or origin not in settings.allowed_origins:
+        return {"Vary": "Origin"}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": _CORS_EXPOSED,
+    }

@@ -1,0 +1,68 @@
+"""What is refused before a request reaches the store: errors of HTTP's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.errors import Refused
+
+
+class Unauthorized(Refused):
+    """A valid token is needed."""
+
+    code = "unauthorized"
+
+
+class ForeignOrigin(Refused):
+    """This origin is not allowed."""
+
+    code = "foreign_origin"
+
+
+class BodyTooLarge(Refused):
+    """The body is too large."""
+
+    code = "body_too_large"
+
+
+class UnsupportedMediaType(Refused):
+    """The body's media type is not supported here."""
+
+    code = "unsupported_media_type"
+
+
+class InvalidJson(Refused):
+    """The body is not the JSON that is accepted."""
+
+    code = "invalid_json"
+
+
+class InvalidHeader(Refused):
+    """A header is not valid."""
+
+    code = "invalid_header"
+
+
+class UpgradeRequired(Refused):
+    """This address speaks WebSocket."""
+
+    code = "upgrade_required"
+
+
+class _Places(Refused):
+    def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
+        """`errors` are (JSON Pointer, message) pairs, without the values that were sent."""
+        super().__init__()
+        self.errors = tuple(errors)
+
+
+class InvalidFields(_Places):
+    """The body's fields are not valid."""
+
+    code = "invalid_fields"
+
+
+class InvalidQuery(_Places):
+    """The query is not valid."""
+
+    code = "invalid_query"

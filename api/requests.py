@@ -1,0 +1,249 @@
+"""Untrusted bytes to types: the one place where a request's body, query and headers are read.
+
+Pure but for `read_body`. What is refused is named by place and rule; nothing of what was sent is said again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import IO, Any, Final, NoReturn, TypeVar
+from uuid import UUID
+
+import msgspec
+from werkzeug.datastructures import Headers, MultiDict
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wrappers import Request
+
+from api.refusals import (
+    BodyTooLarge,
+    InvalidFields,
+    InvalidHeader,
+    InvalidJson,
+    InvalidQuery,
+    UnsupportedMediaType,
+)
+from shared.errors import NotFound
+from shared.records import JsonValue
+
+T = TypeVar("T")
+Struct = TypeVar("Struct", bound=msgspec.Struct)
+
+LONGEST_WAIT_S: Final = 120.0
+"""Of ``Prefer: wait``."""
+_PIECE_BYTES: Final = 64 * 1024
+_DISCARDED_BYTES: Final = 4 * 1024 * 1024
+"""Of a body that is too large so much is read and forgotten: the client then sees the refusal, not a reset."""
+_INTEGER_BITS: Final = 63
+"""JSON integers fit a signed 64-bit one: beyond that, programs disagree on what they read."""
+_INTEGER_DIGITS: Final = 20
+
+
+# --- the body ---------------------------------------------------------------------------------------------------
+
+
+def read_body(request: Request, media_type: str, *, max_bytes: int) -> bytes:
+    """The body as it came, at most `max_bytes` of it, whether or not its length was announced.
+
+    Raises `UnsupportedMediaType`, also for one that is compressed, `BodyTooLarge`, and `InvalidJson` for one that breaks
+    off. (werkzeug's own limit cuts a chunked body off silently.)
+    """
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype != media_type or charset not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType(f"The body must be {media_type} in UTF-8.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("The body must not be compressed.")
+    try:
+        if (request.content_length or 0) <= max_bytes:
+            raw = _read(request.stream, max_bytes + 1)
+            if len(raw) <= max_bytes:
+                if len(raw) < (request.content_length or 0):
+                    raise InvalidJson("The body is shorter than its Content-Length.")
+                return raw
+        _read(request.stream, _DISCARDED_BYTES)
+    except (OSError, ClientDisconnected):
+        raise InvalidJson("The body broke off.") from None
+    raise BodyTooLarge(f"The body has more than {max_bytes} bytes.")
+
+
+def _read(stream: IO[bytes], most_bytes: int) -> bytes:
+    pieces: list[bytes] = []
+    while most_bytes > 0 and (piece := stream.read(min(most_bytes, _PIECE_BYTES))):
+        pieces.append(piece)
+        most_bytes -= len(piece)
+    return b"".join(pieces)
+
+
+def load_json(raw: bytes, *, max_depth: int) -> JsonValue:
+    """The JSON value of `raw`. Raises `InvalidJson`.
+
+    Stricter than RFC 8259 where readers of JSON differ or a database chokes: UTF-8 without a BOM, no key twice in an
+    object, no NUL and no lone surrogate (neither as an escape), no NaN, no integer beyond 64 bits, no number that
+    overflows, at most `max_depth` containers inside one another.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidJson("The body is not UTF-8.") from None
+    if _depth(text) > max_depth:
+        raise InvalidJson(f"The body is nested deeper than {max_depth}.")
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_constant,
+        )
+    except json.JSONDecodeError as error:
+        raise InvalidJson(f"The body is not JSON: line {error.lineno}, column {error.colno}.") from None
+    if "\\u" in text:
+        _check_strings(value)
+    return value
+
+
+_STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""A string, also one without an end: nothing is looked at twice, whatever is sent."""
+_NO_BRACKET: Final = re.compile(r"[^][{}]+")
+_NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+def _depth(text: str) -> int:
+    """The deepest nesting of brackets outside strings, found without building anything."""
+    deepest = depth = 0
+    for bracket in _NO_BRACKET.sub("", _STRING.sub("", text)):
+        if bracket in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise InvalidJson("An object has the same key twice.")
+    return made
+
+
+def _integer(digits: str) -> int:
+    value = int(digits) if len(digits) <= _INTEGER_DIGITS else None
+    if value is None or value.bit_length() > _INTEGER_BITS:
+        raise InvalidJson("A number is too large: an integer has at most 64 bits.")
+    return value
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise InvalidJson("A number is too large.")
+    return value
+
+
+def _constant(_: str) -> NoReturn:
+    raise InvalidJson("NaN and Infinity are not JSON.")
+
+
+def _check_strings(value: JsonValue) -> None:
+    left = [value]
+    while left:
+        at = left.pop()
+        if isinstance(at, str):
+            if _NOT_TEXT.search(at):
+                raise InvalidJson("A string has a NUL or a lone surrogate.")
+        elif isinstance(at, dict):
+            left.extend(at)
+            left.extend(at.values())
+        elif isinstance(at, list):
+            left.extend(at)
+
+
+def parse(value: JsonValue, kind: type[T]) -> T:
+    """`value` as `kind`. Raises `InvalidFields`."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidFields([_problem(str(error), kind)]) from None
+
+
+def parse_query(arguments: MultiDict[str, str], kind: type[Struct]) -> Struct:
+    """The fields of `kind` out of a query; other parameters are ignored. Raises `InvalidQuery`."""
+    given: dict[str, str] = {}
+    for field in msgspec.structs.fields(kind):
+        values = arguments.getlist(field.encode_name)
+        if len(values) > 1:
+            raise InvalidQuery([(f"/{field.encode_name}", "is given more than once")])
+        if values:
+            given[field.encode_name] = values[0]
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidQuery([_problem(str(error), kind)]) from None
+
+
+_UNKNOWN_FIELD: Final = "Object contains unknown field `"
+_MISSING_FIELD: Final = re.compile(r"Object missing required field `(\w+)`")
+_INVALID_ENUM: Final = re.compile(r"Invalid enum value .*", re.DOTALL)
+_PLACE: Final = re.compile(r" - at `\$([^`]*)`$")
+
+
+def _problem(message: str, kind: type) -> tuple[str, str]:
+    """(JSON Pointer, message) of a `msgspec.ValidationError`, without the field names and values that were sent."""
+    if message.startswith(_UNKNOWN_FIELD):  # its name may hold anything; our bodies have no types inside their fields
+        return "", f"has a field that is not known; known are {', '.join(_field_names(kind))}"
+    place = ""
+    if (match := _PLACE.search(message)) is not None:
+        place = re.sub(r"\.(\w+)|\[(\d+)\]", lambda part: f"/{part[1] or part[2]}", match[1])
+        message = message[: match.start()]
+    if (match := _MISSING_FIELD.fullmatch(message)) is not None:
+        return f"{place}/{match[1]}", "is required"
+    if _INVALID_ENUM.fullmatch(message):
+        return place, "is not one of the values allowed"
+    return place, message
+
+
+def _field_names(kind: type) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+# --- the path and the headers -----------------------------------------------------------------------------------
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_VERSION_TAG: Final = re.compile(r'"(0|[1-9][0-9]{0,8})"')
+_WAIT: Final = re.compile(r'wait\s*=\s*"?([0-9]{1,6})"?', re.IGNORECASE)
+
+
+def path_id(text: str) -> UUID:
+    """The UUID in an address. Raises `NotFound`: what is no id names nothing."""
+    if _UUID.fullmatch(text) is None:
+        raise NotFound
+    return UUID(text)
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """Raises `InvalidHeader` unless it is 1 to 200 visible ASCII characters."""
+    key = headers.get("Idempotency-Key")
+    if key is not None and _KEY.fullmatch(key) is None:
+        raise InvalidHeader("Idempotency-Key must be 1 to 200 visible ASCII characters.")
+    return key
+
+
+def if_match(headers: Headers) -> int | None:
+    """The document's version that the caller expects; None for any. Raises `InvalidHeader`."""
+    tag = headers.get("If-Match")
+    if tag is None or tag.strip() == "*":
+        return None
+    if (match := _VERSION_TAG.fullmatch(tag.strip())) is None:
+        raise InvalidHeader('If-Match must be one strong entity tag, "<version>", or *.')
+    return int(match[1])
+
+
+def wait_s(headers: Headers) -> float | None:
+    """Seconds of ``Prefer: wait=<s>`` (RFC 7240), at most `LONGEST_WAIT_S`; None where there is none to honour."""
+    for preference in re.split("[,;]", headers.get("Prefer", "")):
+        if (match := _WAIT.fullmatch(preference.strip())) is not None:
+            return min(float(match[1]), LONGEST_WAIT_S)
+    return None

@@ -1,0 +1,109 @@
+/**
+ * What the page holds besides its signals: the client of whoever is signed in, and the visit to the project that is open.
+ */
+import { batch } from "../../vendor/signals.js";
+import * as state from "../state.js";
+
+const TOKEN_KEY = "chatrelay.token";
+
+/** The one session of this page; `client` and `visit` are null while there is none. */
+export const session = { client: null, visit: null };
+
+/** The time from opening a project to leaving it. What comes back after its end is dropped: look at `isOver`. */
+export class Visit {
+  constructor(projectId) {
+    this.projectId = projectId;
+    this.isOver = false;
+    /** Where its events come from (live.js). */
+    this.live = null;
+    this.timers = new Map();
+  }
+
+  /** Calls `act` after a while, unless the visit is over by then or the same name is given another time. */
+  later(name, delayMs, act) {
+    this.drop(name);
+    this.timers.set(name, setTimeout(act, delayMs));
+  }
+
+  drop(name) {
+    clearTimeout(this.timers.get(name));
+  }
+
+  end() {
+    this.isOver = true;
+    this.live?.close();
+    for (const timer of this.timers.values()) clearTimeout(timer);
+  }
+}
+
+/** Ends the visit and empties what it showed. */
+export function leaveProject() {
+  session.visit?.end();
+  session.visit = null;
+  batch(() => {
+    state.messages.clear();
+    state.project.value = null;
+    state.opening.value = false;
+    state.documentValue.value = null;
+    state.documentVersion.value = null;
+    state.documentUnseen.value = false;
+    state.lit.value = new Map();
+    state.unfolded.value = new Map();
+    state.messageIds.value = [];
+    state.olderCursor.value = null;
+    state.loadingOlder.value = false;
+    state.outbox.value = [];
+    state.connection.value = "ok";
+    state.notice.value = null;
+    state.tab.value = "chat";
+  });
+}
+
+/** Forgets who was signed in, here and in the browser's storage. */
+export function forget() {
+  leaveProject();
+  storeToken(null);
+  session.client = null;
+  batch(() => {
+    state.token.value = null;
+    state.projects.value = null;
+    state.dialog.value = null;
+    state.drawerOpen.value = false;
+  });
+}
+
+/** Says what went wrong; a token that is no longer good ends the session. */
+export function fail(error) {
+  if (error.status === 401) {
+    forget();
+    state.signInError.value = "This token is not known here any more.";
+  } else state.notice.value = error.message;
+}
+
+/** Tells a screen reader. */
+export function announce(text) {
+  state.announcement.value = text;
+}
+
+/** The stored token; null also where the browser allows no storage. */
+export function storedToken() {
+  try {
+    return localStorage.getItem(TOKEN_KEY);
+  } catch {
+    return null;
+  }
+}
+
+export function storeToken(token) {
+  try {
+    if (token === null) localStorage.removeItem(TOKEN_KEY);
+    else localStorage.setItem(TOKEN_KEY, token);
+  } catch {
+    // No storage: the token lasts as long as the page.
+  }
+}
+
+/** Names the project in the address, so that a reload and a bookmark come back to it. */
+export function writeFragment(projectId) {
+  history.replaceState(null, "", projectId ? `#project=${projectId}` : location.pathname + location.search);
+}

@@ -1,0 +1,86 @@
+/** Starting the page, signing in and out. */
+import { batch } from "../../vendor/signals.js";
+import { request } from "../api.js";
+import { ChatRelay } from "../client.js";
+import * as state from "../state.js";
+import { catchUp } from "./messages.js";
+import { openProject } from "./projects.js";
+import { forget, leaveProject, session, storedToken, storeToken, writeFragment } from "./session.js";
+
+const AGAIN_AFTER_MS = 3000;
+
+/** Reads the address's fragment (`#token=…&project=…`), takes the token out of it, and shows what it names. */
+export async function start() {
+  globalThis.addEventListener("hashchange", readFragment);
+  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && catchUp());
+  loadInfo();
+  await readFragment();
+}
+
+async function readFragment() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const given = fragment.get("token");
+  const projectId = fragment.get("project");
+  if (given) {
+    writeFragment(projectId);
+    await signIn(given, projectId);
+  } else if (state.token.value === null) {
+    const stored = storedToken();
+    if (stored) await signIn(stored, projectId);
+  } else if (projectId && projectId !== session.visit?.projectId) {
+    await openProject(projectId);
+  }
+}
+
+/** Takes the token if the server does, and says why where it doesn't; asks again while the server can't be reached. */
+export async function signIn(token, projectId = null) {
+  leaveProject();
+  const client = new ChatRelay({ token });
+  session.client = client;
+  state.signInError.value = null;
+  try {
+    const items = await allProjects(client);
+    if (session.client !== client) return;
+    storeToken(token);
+    batch(() => {
+      state.token.value = token;
+      state.projects.value = items;
+    });
+    const chosen = projectId ?? items[0]?.id;
+    if (chosen) await openProject(chosen);
+  } catch (error) {
+    if (session.client !== client) return;
+    if (error.isTransient) {
+      state.signInError.value = `${error.message} Trying again…`;
+      setTimeout(() => session.client === client && signIn(token, projectId), AGAIN_AFTER_MS);
+      return;
+    }
+    forget();
+    const isUnknown = error.status === 401;
+    state.signInError.value = isUnknown ? "This token is not known here, or it has expired." : error.message;
+  }
+}
+
+async function allProjects(client) {
+  const all = [];
+  let cursor = null;
+  do {
+    const { items, nextCursor } = await client.projects(cursor);
+    all.push(...items);
+    cursor = nextCursor;
+  } while (cursor);
+  return all;
+}
+
+export function signOut() {
+  forget();
+  writeFragment(null);
+}
+
+async function loadInfo() {
+  try {
+    state.info.value = await request("GET", `${location.origin}/page.json`);
+  } catch {
+    state.info.value = null; // the page works without: it then offers no choice of models
+  }
+}

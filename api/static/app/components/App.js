@@ -1,0 +1,89 @@
+import { useEffect } from "../../vendor/preact-hooks.js";
+import { cancel } from "../actions/compose.js";
+import { showTab } from "../actions/document.js";
+import { askFor, dismissNotice, showDrawer } from "../actions/projects.js";
+import { html } from "../html.js";
+import * as state from "../state.js";
+import { Chat } from "./Chat.js";
+import { Dialogs } from "./Dialogs.js";
+import { DocumentPane } from "./DocumentTree.js";
+import { NoProject, Projects } from "./Projects.js";
+import { SignIn } from "./SignIn.js";
+
+/** The whole page. */
+export function App() {
+  useEffect(() => {
+    document.addEventListener("keydown", onKeyDown);
+    return () => document.removeEventListener("keydown", onKeyDown);
+  }, []);
+  const name = state.project.value?.name;
+  useEffect(() => {
+    document.title = name ? `${name} – chatrelay` : "chatrelay";
+  }, [name]);
+  if (state.token.value === null) return html`<${SignIn} />`;
+  const hasProject = state.project.value !== null || state.opening.value;
+  return html`
+    <div class="page" data-tab=${state.tab.value} data-drawer=${state.drawerOpen.value ? "open" : "closed"}>
+      <${Projects} />
+      <div class="shade" onClick=${() => showDrawer(false)}></div>
+      <main>
+        <${Head} />
+        ${state.notice.value &&
+        html`<p class="notice" role="alert">
+          <span dir="auto">${state.notice.value}</span>
+          <button type="button" class="link" onClick=${dismissNotice}>Dismiss</button>
+        </p>`}
+        <div class="panes">
+          ${hasProject ? html`<${Chat} /><${DocumentPane} />` : html`<${NoProject} />`}
+        </div>
+      </main>
+      <${Dialogs} />
+      <p class="visually-hidden" role="status" aria-live="polite">${state.announcement.value}</p>
+    </div>
+  `;
+}
+
+function Head() {
+  const project = state.project.value;
+  return html`
+    <header class="head">
+      <button
+        type="button"
+        class="drawer-button"
+        aria-label="Projects"
+        aria-expanded=${state.drawerOpen.value}
+        aria-controls="projects"
+        onClick=${() => showDrawer(!state.drawerOpen.value)}
+      >
+        <span aria-hidden="true">☰</span>
+      </button>
+      <h1 dir="auto">${project?.name ?? "chatrelay"}</h1>
+      ${project &&
+      html`
+        <div class="tabs" role="group" aria-label="What is shown">
+          <${Tab} name="chat" label="Chat" />
+          <${Tab} name="document" label="Document" hasNews=${state.documentUnseen.value} />
+        </div>
+        <div class="head-actions">
+          <button type="button" class="link" onClick=${() => askFor("rename", project)}>Rename</button>
+          <button type="button" class="link" onClick=${() => askFor("delete", project)}>Delete</button>
+        </div>
+      `}
+    </header>
+  `;
+}
+
+function Tab({ name, label, hasNews }) {
+  return html`<button type="button" aria-pressed=${state.tab.value === name} onClick=${() => showTab(name)}>
+    ${label}${hasNews && html`<span class="news"><span class="visually-hidden"> (changed)</span></span>`}
+  </button>`;
+}
+
+/** Esc closes the drawer, or stops what runs; a dialog takes its Esc itself. */
+function onKeyDown(event) {
+  if (event.key !== "Escape" || event.isComposing || state.dialog.value) return;
+  if (state.drawerOpen.value) {
+    showDrawer(false);
+    document.querySelector(".drawer-button").focus();
+  } else if (state.runningId.value !== null) cancel(state.runningId.value);
+}

@@ -1,0 +1,59 @@
+import { useEffect, useRef } from "../../vendor/preact-hooks.js";
+import { askFor, openProject } from "../actions/projects.js";
+import { signOut } from "../actions/sign_in.js";
+import { html } from "../html.js";
+import * as state from "../state.js";
+
+/** The list of projects, at the side. */
+export function Projects() {
+  const items = state.projects.value ?? [];
+  const current = state.project.value?.id;
+  const list = useRef(null);
+  const isDrawerOpen = state.drawerOpen.value;
+  useEffect(() => {
+    if (isDrawerOpen) (list.current.querySelector("[aria-current]") ?? list.current.querySelector("button")).focus();
+  }, [isDrawerOpen]);
+  return html`
+    <nav class="projects" aria-label="Projects" id="projects" ref=${list}>
+      <header class="pane-head">
+        <h2>Projects</h2>
+        <button type="button" class="link" onClick=${() => askFor("create")}>New</button>
+      </header>
+      <ul>
+        ${items.map(
+          (item) => html`
+            <li key=${item.id}>
+              <button
+                type="button"
+                class="project"
+                dir="auto"
+                aria-current=${item.id === current ? "true" : undefined}
+                onClick=${() => openProject(item.id)}
+              >
+                ${item.name}
+              </button>
+            </li>
+          `,
+        )}
+      </ul>
+      <footer>
+        <button type="button" class="link" onClick=${signOut}>Sign out</button>
+        ${state.info.value?.version && html`<span class="quiet">${state.info.value.version}</span>`}
+      </footer>
+    </nav>
+  `;
+}
+
+/** What stands in the place of the chat while there is no project. */
+export function NoProject() {
+  const isFirst = state.projects.value?.length === 0;
+  return html`
+    <section class="no-project">
+      <h2>${isFirst ? "Start with a project" : "No project is open"}</h2>
+      <p class="quiet">
+        A project has a document and a chat about it. The assistant answers, and edits the document when you ask it to.
+      </p>
+      <button type="button" class="primary" onClick=${() => askFor("create")}>New project</button>
+    </section>
+  `;
+}

@@ -1,0 +1,86 @@
+"""What gunicorn serves: the API on real clients. Nothing else in `api` makes one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from uuid import UUID
+
+import redis
+from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
+
+from api import announcing
+from api.app import create_app
+from api.relay import Relay
+from api.services import Probe
+from shared import engine, event_log, migrate
+from shared.doorbell import Doorbell, make_celery
+from shared.errors import StoreUnavailable
+from shared.event_log import EventLog
+from shared.records import Principal
+from shared.settings import InvalidSettings, Settings, load
+from shared.store import Store
+
+_RELAY_THREADS = 4
+"""Of the relay's that read rows, beside the request threads."""
+_LATE_S = 30.0
+"""A message that waits longer, though it is its turn, has no worker. That is told, and takes no API process away."""
+
+
+def build(environment: Mapping[str, str]) -> Flask:
+    """The API as `environment` says. Raises `SystemExit` with every wrong setting; connects at first use."""
+    try:
+        settings = load(environment)
+    except InvalidSettings as error:
+        raise SystemExit(f"chatrelay: the settings are not valid\n{error}") from None
+    return _build(settings)
+
+
+def _build(settings: Settings) -> Flask:
+    pool = engine.make_engine(
+        settings.database_url.get_secret_value(),
+        pool_size=settings.api_threads + _RELAY_THREADS,
+        application="api",
+    )
+    redis_url = settings.redis_url.get_secret_value()
+    client = event_log.connect(redis_url)
+    store, log = Store(pool), EventLog(client, retention_s=settings.log_retention_s)
+    doorbell = Doorbell(make_celery(redis_url))
+
+    def on_cancel(message_id: UUID, user_id: UUID) -> None:
+        principal = Principal(user_id=user_id, user="", scopes=frozenset())
+        announcing.cancel(store, log, doorbell, principal, message_id)
+
+    def migrations() -> str:
+        if not migrate.is_current(pool):
+            raise _NotMigrated("not at the newest revision")
+        return "ok"
+
+    def redis_answers() -> str:
+        client.ping()
+        return "ok"
+
+    def workers() -> str:
+        waited_s = store.longest_wait_s()
+        return "ok" if waited_s < _LATE_S else f"late: a message has waited for {waited_s:.0f} s"
+
+    return create_app(
+        settings,
+        store,
+        log,
+        doorbell,
+        Relay(redis_url=redis_url, log=log, rows=store, settings=settings, on_cancel=on_cancel),
+        probes=(
+            Probe(name="migrations", look=migrations, failures=(SQLAlchemyError, _NotMigrated)),
+            Probe(name="redis", look=redis_answers, failures=(redis.RedisError,)),
+            Probe(name="workers", look=workers, failures=(StoreUnavailable,)),
+        ),
+    )
+
+
+class _NotMigrated(Exception):
+    """The database stands at another revision."""
+
+
+app = build(os.environ)

@@ -1,0 +1,119 @@
+"""What the API's tests stand on: the application on a real Postgres and Valkey, and people who call it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from shared import closing
+from shared.event_log import EventLog
+from shared.events import EventId
+from shared.outcomes import Succeeded
+from shared.settings import Settings
+from shared.store import Store
+
+JSON = "application/json"
+JSON_PATCH = "application/json-patch+json"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a token, at a client of the application."""
+
+    app: Flask
+    name: str
+    token: str | None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = ...,
+        raw: bytes | None = None,
+        media_type: str = JSON,
+        headers: dict[str, str] | None = None,
+    ) -> TestResponse:
+        """One request; `body` is encoded as JSON, `raw` is sent as it is."""
+        sent = dict(headers or {})
+        if self.token is not None:
+            sent.setdefault("Authorization", f"Bearer {self.token}")
+        data = raw if raw is not None else None if body is ... else json.dumps(body).encode()
+        kind = media_type if data is not None else None
+        return self.app.test_client().open(path, method=method, data=data, content_type=kind, headers=sent)
+
+    def get(self, path: str, **rest: Any) -> TestResponse:
+        return self.call("GET", path, **rest)
+
+    def post(self, path: str, body: Any = ..., **rest: Any) -> TestResponse:
+        return self.call("POST", path, body=body, **rest)
+
+    def patch(self, path: str, body: Any = ..., **rest: Any) -> TestResponse:
+        return self.call("PATCH", path, body=body, **rest)
+
+    def delete(self, path: str) -> TestResponse:
+        return self.call("DELETE", path)
+
+    def project(self, **body: Any) -> dict[str, Any]:
+        """A new project."""
+        return answered(self.post("/v1/projects", {"name": "A project", **body}), 201)
+
+    def pair(self, project_id: str, content: str = "Hello", **rest: Any) -> dict[str, Any]:
+        """A new pair of messages."""
+        return answered(self.post(f"/v1/projects/{project_id}/messages", {"content": content}, **rest), 202)
+
+
+@dataclass(frozen=True)
+class Api:
+    app: Flask
+    store: Store
+    log: EventLog
+    settings: Settings
+    new_app: Callable[..., Flask]
+    """The application with other settings: ``new_app(max_body_bytes=100)``."""
+
+    def person(self, name: str | None = None, *, app: Flask | None = None) -> Person:
+        """Somebody new, or a new token of somebody known."""
+        name = name or f"user-{uuid.uuid4()}"
+        token, _ = self.store.create_token(name)
+        return Person(app or self.app, name, token)
+
+    def nobody(self) -> Person:
+        return Person(self.app, "nobody", None)
+
+    def finish(self, message_id: str, content: str = "Done.") -> None:
+        """End a message as a worker does."""
+        claim = self.store.claim(uuid.UUID(message_id), "test", lease_s=60, max_tries=3)
+        assert claim is not None
+        ending = self.store.finalize(
+            claim.lease,
+            Succeeded(content=content),
+            first=EventId(claim.lease.attempt, 0),
+            usage=None,
+            first_token_ms=None,
+        )
+        closing.append_ending(self.store, self.log, ending)
+
+
+def answered(response: TestResponse, status: int) -> Any:
+    """The body of an answer that has this status."""
+    assert response.status_code == status, response.get_data(as_text=True)
+    return response.get_json() if response.data else None
+
+
+def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """The problem of an answer that has this status and code."""
+    assert response.mimetype == "application/problem+json", response.get_data(as_text=True)
+    problem: dict[str, Any] = json.loads(response.data)
+    assert (response.status_code, problem["code"]) == (status, code), problem
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["type"]
+    return problem

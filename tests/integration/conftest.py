@@ -1,0 +1,60 @@
+"""The application under test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from werkzeug.serving import make_server
+
+from api import announcing
+from api.app import create_app
+from api.relay import Relay
+from shared import event_log
+from shared.doorbell import Doorbell, make_celery
+from shared.event_log import EventLog
+from shared.records import Principal
+from shared.settings import Settings
+from shared.store import Store
+from tests.integration.api_parts import Api
+
+
+@pytest.fixture
+def api(settings: Settings, store: Store, log: EventLog) -> Iterator[Api]:
+    """The API on real clients; no worker runs."""
+    with ExitStack() as ending:
+
+        def new_app(**changes: Any) -> Flask:
+            changed = settings.model_copy(update=changes)
+            redis_url = changed.redis_url.get_secret_value()
+            client, celery = event_log.connect(redis_url), make_celery(redis_url)
+            ending.callback(client.close)
+            ending.callback(celery.close)
+            own_log, doorbell = EventLog(client), Doorbell(celery)
+
+            def on_cancel(message_id: UUID, user_id: UUID) -> None:
+                principal = Principal(user_id=user_id, user="", scopes=frozenset())
+                announcing.cancel(store, own_log, doorbell, principal, message_id)
+
+            relay = Relay(redis_url=redis_url, log=own_log, rows=store, settings=changed, on_cancel=on_cancel)
+            ending.callback(relay.stop, 1.0)
+            return create_app(changed, store, own_log, doorbell, relay)
+
+        yield Api(app=new_app(), store=store, log=log, settings=settings, new_app=new_app)
+
+
+@pytest.fixture
+def served(api: Api) -> Iterator[str]:
+    """The address, ``127.0.0.1:<port>``, of a server that serves the API and gives its connections away."""
+    server = make_server("127.0.0.1", 0, api.app, threaded=True)
+    serving = threading.Thread(target=server.serve_forever, args=(0.05,), name="server")
+    serving.start()
+    yield f"127.0.0.1:{server.port}"
+    server.shutdown()
+    serving.join()
+    server.server_close()

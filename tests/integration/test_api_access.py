@@ -1,0 +1,273 @@
+"""Who may come in, and that nobody reads or changes what is not theirs: every call of the route table is tried."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from api.app import CALLS
+from api.calls import Access, Call
+from api.refusals import Unauthorized
+from tests.integration.api_parts import Api, Person, answered, refused
+
+GUARDED = [call for call in CALLS if call.access is not Access.ANYBODY and not call.is_socket]
+OF_A_PROJECT = [call for call in GUARDED if call.path_ids]
+BODIES: dict[str, Any] = {
+    "create_project": {"name": "x"},
+    "change_project": {"name": "stolen"},
+    "patch_document": [{"op": "add", "path": "/stolen", "value": 1}],
+    "submit_message": {"content": "x"},
+    "create_ticket": {"path": "/v1/messages/{messageId}/events"},
+}
+"""A valid body for each call that has one; a new call without one fails here."""
+
+
+def try_call(call: Call, person: Person, ids: dict[str, str]) -> Any:
+    path, body = call.path, BODIES[call.name] if call.body is not None else ...
+    for name, value in ids.items():
+        path = path.replace(f"{{{name}}}", value)
+        if isinstance(body, dict):
+            body = {key: text_.replace(f"{{{name}}}", value) for key, text_ in body.items()}
+    return person.call(call.method, path, body=body, media_type=call.body_media_type)
+
+
+def everything(engine: Engine) -> list[Any]:
+    """What a stranger's call must not change."""
+    with engine.connect() as connection:
+        tables = ("projects", "messages", "document_versions", "members", "tickets")
+        return [connection.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all() for table in tables]
+
+
+@pytest.mark.parametrize("call", GUARDED, ids=lambda call: call.name)
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", "Bearer unknown", "Basic dXNlcjpwYXNz", "Bearer a b", "Bearer \u00e9", "x" * 5000],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_without_a_valid_token_no_call_is_served(api: Api, call: Call, authorization: str | None) -> None:
+    """401 and how to authenticate, before anything of the request is looked at."""
+    ids = {name: str(uuid.uuid4()) for name in call.path_ids}
+    person = Person(api.app, "nobody", None)
+    headers = {} if authorization is None else {"Authorization": authorization}
+    path = call.path
+    for name, value in ids.items():
+        path = path.replace(f"{{{name}}}", value)
+    response = person.call(call.method, path, raw=b"{not json" if call.body is not None else None, headers=headers)
+    refused(response, 401, Unauthorized.code)
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "call", [*OF_A_PROJECT, next(call for call in CALLS if call.name == "create_ticket")], ids=lambda call: call.name
+)
+def test_a_stranger_is_told_that_there_is_no_such_thing(api: Api, engine: Engine, call: Call) -> None:
+    """The same 404 as for what does not exist, to the byte; and nothing changes."""
+    owner, stranger = api.person(), api.person()
+    project = owner.project(name="canary-project", document={"secret": "canary"})
+    pair = owner.pair(project["id"], "canary-content")
+    real = {"projectId": project["id"], "messageId": pair["assistantMessage"]["id"]}
+    unreal = {"projectId": str(uuid.uuid4()), "messageId": str(uuid.uuid4())}
+    before = everything(engine)
+    response = try_call(call, stranger, real)
+    refused(response, 404, "not_found")
+    assert response.data == try_call(call, stranger, unreal).data
+    assert b"canary" not in response.data
+    assert everything(engine) == before
+
+
+@pytest.mark.parametrize("call", OF_A_PROJECT, ids=lambda call: call.name)
+@pytest.mark.parametrize("garbage", ["1", "x", "..%2f", "%00", "\u00e9", "null", "0" * 200])
+def test_an_id_that_is_none_names_nothing(api: Api, call: Call, garbage: str) -> None:
+    person = api.person()
+    path = call.path.replace("{projectId}", garbage).replace("{messageId}", garbage)
+    body = BODIES[call.name] if call.body is not None else ...
+    refused(person.call(call.method, path, body=body, media_type=call.body_media_type), 404, "not_found")
+
+
+def test_lists_show_a_users_own_projects_alone(api: Api) -> None:
+    anna, boris = api.person(), api.person()
+    mine = anna.project()
+    boris.project()
+    assert [item["id"] for item in answered(anna.get("/v1/projects"), 200)["items"]] == [mine["id"]]
+
+
+def test_a_token_stops_being_good_when_it_expires_or_is_revoked(api: Api, engine: Engine) -> None:
+    name = f"user-{uuid.uuid4()}"
+    short, _ = api.store.create_token(name, lifetime=timedelta(seconds=-1))
+    refused(Person(api.app, name, short).get("/v1/projects"), 401, "unauthorized")
+    anna = api.person()
+    answered(anna.get("/v1/projects"), 200)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tokens SET revoked_at = now()"))
+    refused(anna.get("/v1/projects"), 401, "unauthorized")
+
+
+def test_two_tokens_of_a_user_are_the_same_person(api: Api) -> None:
+    anna = api.person("anna")
+    project = anna.project()
+    answered(api.person("anna").get(f"/v1/projects/{project['id']}"), 200)
+
+
+# --- tickets ----------------------------------------------------------------------------------------------------
+
+
+def ticket_for(person: Person, path: str) -> str:
+    ticket: str = answered(person.post("/v1/tickets", {"path": path}), 201)["ticket"]
+    return ticket
+
+
+def finished_message(api: Api, person: Person) -> str:
+    message_id: str = person.pair(person.project()["id"])["assistantMessage"]["id"]
+    api.finish(message_id)
+    return message_id
+
+
+def test_a_ticket_for_events_is_good_again_and_again_on_its_path_alone(api: Api) -> None:
+    """An EventSource comes back with it; it opens nothing else."""
+    anna = api.person()
+    first, second = finished_message(api, anna), finished_message(api, anna)
+    path = f"/v1/messages/{first}/events"
+    ticket = ticket_for(anna, path)
+    nobody = api.nobody()
+    for _ in range(3):
+        assert nobody.get(f"{path}?ticket={ticket}&after=9-9").status_code == 204
+    for other in (f"/v1/messages/{second}/events", f"/v1/messages/{first}", "/v1/projects"):
+        refused(nobody.get(f"{other}?ticket={ticket}"), 401, "unauthorized")
+
+
+def test_a_ticket_is_written_down_for_one_path_however_the_id_is_spelled(api: Api) -> None:
+    anna = api.person()
+    message_id = finished_message(api, anna)
+    ticket = ticket_for(anna, f"/v1/messages/{message_id.upper()}/events")
+    assert api.nobody().get(f"/v1/messages/{message_id}/events?ticket={ticket}&after=9-9").status_code == 204
+
+
+def test_a_ticket_dies_with_its_token(api: Api, engine: Engine) -> None:
+    anna = api.person()
+    path = f"/v1/messages/{finished_message(api, anna)}/events"
+    ticket = ticket_for(anna, path)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tokens SET revoked_at = now()"))
+    refused(api.nobody().get(f"{path}?ticket={ticket}"), 401, "unauthorized")
+
+
+def test_a_ticket_expires(api: Api, engine: Engine) -> None:
+    anna = api.person()
+    path = f"/v1/messages/{finished_message(api, anna)}/events"
+    ticket = ticket_for(anna, path)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE tickets SET expires_at = now()"))
+    refused(api.nobody().get(f"{path}?ticket={ticket}"), 401, "unauthorized")
+
+
+def test_of_many_that_race_with_a_single_use_ticket_one_gets_in(api: Api) -> None:
+    """Sixteen threads, one ticket of a socket."""
+    anna = api.person()
+    path = f"/v1/messages/{finished_message(api, anna)}/socket"
+    ticket = ticket_for(anna, path)
+    barrier = threading.Barrier(16)
+
+    def redeem(_: int) -> bool:
+        barrier.wait()
+        return api.store.redeem_ticket(ticket, path) is not None
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(redeem, range(16))) == 1
+
+
+def test_tickets_are_kept_as_digests(api: Api, engine: Engine) -> None:
+    anna = api.person()
+    ticket = ticket_for(anna, f"/v1/messages/{finished_message(api, anna)}/events")
+    with engine.connect() as connection:
+        assert ticket not in str(connection.execute(text("SELECT * FROM tickets")).all())
+        assert str(anna.token) not in str(connection.execute(text("SELECT * FROM tokens")).all())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/projects",
+        "/v1/messages/x/events",
+        "/v1/messages/{id}",
+        "/v1/messages/{id}/events/",
+        "/v1/messages/{id}/events?after=1-1",
+        "//v1/messages/{id}/events",
+        "http://evil.example/v1/messages/{id}/events",
+        "/v1/messages/{id}/../{id}/events",
+        "/v1/messages/{id}/events\n",
+    ],
+)
+def test_a_ticket_is_for_a_stream_and_nothing_else(api: Api, path: str) -> None:
+    anna = api.person()
+    message_id = finished_message(api, anna)
+    refused(anna.post("/v1/tickets", {"path": path.replace("{id}", message_id)}), 404, "not_found")
+
+
+# --- origins ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://localhost.evil.example",
+        "http://localhost:81",
+        "",
+        "http://",
+        "file://",
+        "//localhost",
+        "http://[bad",
+        "http://localhost:99999999",
+        "javascript://localhost",
+        "http://localhost@evil.example",
+    ],
+)
+def test_a_page_of_a_foreign_origin_may_not_call(api: Api, origin: str) -> None:
+    """403 on every call, also with a valid token; nothing is done."""
+    anna = api.person()
+    headers = {"Origin": origin}
+    refused(anna.get("/v1/projects", headers=headers), 403, "foreign_origin")
+    refused(anna.post("/v1/projects", {"name": "x"}, headers=headers), 403, "foreign_origin")
+    assert answered(anna.get("/v1/projects"), 200)["items"] == []
+
+
+@pytest.mark.parametrize("origin", ["http://localhost", "http://localhost:80", "https://localhost", "HTTP://LOCALHOST"])
+def test_a_page_of_the_own_host_may_call(api: Api, origin: str) -> None:
+    """Also behind a proxy that ends TLS. No CORS header is needed, and none is given."""
+    response = api.person().get("/v1/projects", headers={"Origin": origin})
+    answered(response, 200)
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+def test_a_page_of_an_allowed_origin_may_call_and_read(api: Api) -> None:
+    """With the preflight that a browser sends first."""
+    origin = "https://app.example"
+    anna = api.person(app=api.new_app(allowed_origins=(origin,)))
+    preflight = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    asked = Person(anna.app, "browser", None).call("OPTIONS", "/v1/projects", headers=preflight)
+    assert asked.status_code == 204
+    assert asked.headers["Access-Control-Allow-Origin"] == origin
+    assert "Authorization" in asked.headers["Access-Control-Allow-Headers"]
+    read = anna.get("/v1/projects", headers={"Origin": origin})
+    assert read.headers["Access-Control-Allow-Origin"] == origin
+    assert "Origin" in read.headers["Vary"]
+    refused(anna.get("/v1/projects", headers={"Origin": "https://other.example"}), 403, "foreign_origin")
+
+
+def test_every_answer_carries_the_headers_that_bound_a_page(api: Api) -> None:
+    """Pages, data, refusals: no foreign script, no sniffing; what is private is not stored."""
+    for path in ("/", "/docs", "/v1/projects", "/nope", "/static/app/main.js", "/healthz"):
+        response = api.nobody().get(path)
+        policy = response.headers["Content-Security-Policy"]
+        assert "script-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Referrer-Policy"] == "same-origin"
+    assert api.person().get("/v1/projects").headers["Cache-Control"] == "no-store"

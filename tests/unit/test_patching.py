@@ -1,0 +1,519 @@
+"""JSON Patch on a document: RFC 6902's meaning, all or nothing, limits, the way back, and discreet error texts."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import PatchRejected
+from shared.patching import PatchLimits, apply_patch, oversized, same_json
+from shared.records import JsonValue
+from tests.strategies import json_documents, json_values
+
+LIMITS: Final = PatchLimits()
+
+
+def _applied(document: JsonValue, *operations: dict[str, Any]) -> JsonValue:
+    return apply_patch(document, list(operations), LIMITS).document
+
+
+# --- the operations ---------------------------------------------------------------------------------------------
+# Each row is one rule of RFC 6902, sections 4 and A.
+
+_APPLIES: Final[dict[str, tuple[JsonValue, list[JsonValue], JsonValue]]] = {
+    "add makes a member": ({"a": 1}, [{"op": "add", "path": "/b", "value": 2}], {"a": 1, "b": 2}),
+    "add replaces a member that is there": ({"a": 1}, [{"op": "add", "path": "/a", "value": 2}], {"a": 2}),
+    "add puts an element before the one at its index": (
+        {"a": ["x", "z"]},
+        [{"op": "add", "path": "/a/1", "value": "y"}],
+        {"a": ["x", "y", "z"]},
+    ),
+    "add at the length appends": ({"a": ["x"]}, [{"op": "add", "path": "/a/1", "value": "y"}], {"a": ["x", "y"]}),
+    "add at - appends": ({"a": ["x"]}, [{"op": "add", "path": "/a/-", "value": "y"}], {"a": ["x", "y"]}),
+    "add appends a list as one element": (
+        {"a": ["x"]},
+        [{"op": "add", "path": "/a/-", "value": ["y", "z"]}],
+        {"a": ["x", ["y", "z"]]},
+    ),
+    "add makes an object in an object": (
+        {"a": 1},
+        [{"op": "add", "path": "/b", "value": {"c": {}}}],
+        {"a": 1, "b": {"c": {}}},
+    ),
+    "add of the root replaces everything": ({"a": 1}, [{"op": "add", "path": "", "value": [1]}], [1]),
+    "add of null makes a member that is null": ({}, [{"op": "add", "path": "/a", "value": None}], {"a": None}),
+    "the empty name is a name": ({"": 1}, [{"op": "replace", "path": "/", "value": 2}], {"": 2}),
+    "remove takes a member away": ({"a": 1, "b": 2}, [{"op": "remove", "path": "/b"}], {"a": 1}),
+    "remove closes the gap in an array": (
+        {"a": ["x", "y", "z"]},
+        [{"op": "remove", "path": "/a/1"}],
+        {"a": ["x", "z"]},
+    ),
+    "replace keeps the place": (
+        {"a": ["x", "y"]},
+        [{"op": "replace", "path": "/a/0", "value": {"b": 1}}],
+        {"a": [{"b": 1}, "y"]},
+    ),
+    "move takes a value elsewhere": (
+        {"a": {"x": 1, "y": 2}, "b": {}},
+        [{"op": "move", "from": "/a/x", "path": "/b/z"}],
+        {"a": {"y": 2}, "b": {"z": 1}},
+    ),
+    "move in an array counts without the moved one": (
+        {"a": ["w", "x", "y", "z"]},
+        [{"op": "move", "from": "/a/1", "path": "/a/3"}],
+        {"a": ["w", "y", "z", "x"]},
+    ),
+    "move to above its source leaves nothing of what was around it": (
+        {"a": {"x": {"y": [1]}, "z": 2}},
+        [{"op": "move", "from": "/a/x", "path": "/a"}],
+        {"a": {"y": [1]}},
+    ),
+    "move to the root": ([[1], 2], [{"op": "move", "from": "/0", "path": ""}], [1]),
+    "move out of an element puts it before that": (
+        [{"x": 1, "z": 2}],
+        [{"op": "move", "from": "/0/x", "path": "/0"}],
+        [1, {"z": 2}],
+    ),
+    "move to where it is changes nothing": ({"a": 1}, [{"op": "move", "from": "/a", "path": "/a"}], {"a": 1}),
+    "copy leaves the source": (
+        {"a": {"x": [1]}},
+        [{"op": "copy", "from": "/a", "path": "/b"}],
+        {"a": {"x": [1]}, "b": {"x": [1]}},
+    ),
+    "test passes on equal values": (
+        {"a": ["x", {"y": 2}]},
+        [{"op": "test", "path": "/a/0", "value": "x"}, {"op": "test", "path": "/a/1", "value": {"y": 2}}],
+        {"a": ["x", {"y": 2}]},
+    ),
+    "test knows that 1 is 1.0": ({"a": 1}, [{"op": "test", "path": "/a", "value": 1.0}], {"a": 1}),
+    "test knows no order of members": (
+        {"a": {"x": 1, "y": 2}},
+        [{"op": "test", "path": "/a", "value": {"y": 2, "x": 1}}],
+        {"a": {"x": 1, "y": 2}},
+    ),
+    "~1 is a slash and ~0 a tilde, in this order": (
+        {"~1": 10, "/": 9},
+        [{"op": "test", "path": "/~01", "value": 10}, {"op": "replace", "path": "/~1", "value": 8}],
+        {"~1": 10, "/": 8},
+    ),
+    "a number names a member of an object": ({"0": "a"}, [{"op": "replace", "path": "/0", "value": "b"}], {"0": "b"}),
+    "fields that nobody knows are passed over": (
+        {"a": 1},
+        [{"op": "add", "path": "/b", "value": 2, "explanation": "why"}],
+        {"a": 1, "b": 2},
+    ),
+    "operations come one after the other": (
+        {},
+        [
+            {"op": "add", "path": "/a", "value": []},
+            {"op": "add", "path": "/a/-", "value": 1},
+            {"op": "test", "path": "/a/0", "value": 1},
+        ],
+        {"a": [1]},
+    ),
+    "no operation changes nothing": ({"a": 1}, [], {"a": 1}),
+}
+
+
+@pytest.mark.parametrize(("document", "operations", "expected"), _APPLIES.values(), ids=_APPLIES.keys())
+def test_rfc_6902(document: JsonValue, operations: list[JsonValue], expected: JsonValue) -> None:
+    before = copy.deepcopy(document)
+    patched = apply_patch(document, operations, LIMITS)
+    assert same_json(patched.document, expected)
+    assert same_json(document, before), "the caller's document is its own"
+    assert same_json(apply_patch(patched.document, patched.inverse, LIMITS).document, before)
+
+
+_REJECTED: Final[dict[str, tuple[JsonValue, Any]]] = {
+    "a parent that is not there": ({"a": 1}, {"op": "add", "path": "/b/c", "value": 1}),
+    "a parent that is no container": ({"a": 1}, {"op": "add", "path": "/a/b", "value": 1}),
+    "a parent that is a text": ({"a": "text"}, {"op": "add", "path": "/a/0", "value": 1}),
+    "an index past the end": ({"a": [1]}, {"op": "add", "path": "/a/2", "value": 1}),
+    "an index below zero": ({"a": [1]}, {"op": "add", "path": "/a/-1", "value": 1}),
+    "an index with leading zeros": ({"a": [1, 2]}, {"op": "replace", "path": "/a/01", "value": 1}),
+    "an index that is no number": ({"a": [1]}, {"op": "add", "path": "/a/x", "value": 1}),
+    "remove of what is not there": ({"a": 1}, {"op": "remove", "path": "/b"}),
+    "remove past the end": ({"a": [1]}, {"op": "remove", "path": "/a/1"}),
+    "remove of the element after the last": ({"a": [1]}, {"op": "remove", "path": "/a/-"}),
+    "replace of what is not there": ({"a": 1}, {"op": "replace", "path": "/b", "value": 1}),
+    "replace of the element after the last": ({"a": [1]}, {"op": "replace", "path": "/a/-", "value": 1}),
+    "move of what is not there": ({"a": 1}, {"op": "move", "from": "/b", "path": "/a"}),
+    "move into itself": ({"a": {"b": {}}}, {"op": "move", "from": "/a", "path": "/a/b"}),
+    "copy of what is not there": ({"a": 1}, {"op": "copy", "from": "/b", "path": "/c"}),
+    "test of what is not there": ({"a": 1}, {"op": "test", "path": "/b", "value": None}),
+    "test of another value": ({"a": 1}, {"op": "test", "path": "/a", "value": 2}),
+    "test of 1 for true": ({"a": True}, {"op": "test", "path": "/a", "value": 1}),
+    "test of false for 0": ({"a": 0}, {"op": "test", "path": "/a", "value": False}),
+    "test of true deep inside for 1": ({"a": [{"b": 1}]}, {"op": "test", "path": "/a", "value": [{"b": True}]}),
+    "test of a text for a number": ({"/": 9, "~1": 10}, {"op": "test", "path": "/~01", "value": "10"}),
+    "test of a list for an object": ({"a": {}}, {"op": "test", "path": "/a", "value": []}),
+    "a root that is a text": ({"a": 1}, {"op": "replace", "path": "", "value": "text"}),
+    "a root that is null": ({"a": 1}, {"op": "add", "path": "", "value": None}),
+    "a root that is a number": ({"a": 1}, {"op": "copy", "from": "/a", "path": ""}),
+    "no root": ({"a": 1}, {"op": "remove", "path": ""}),
+    "an operation that nobody knows": ({"a": 1}, {"op": "spam", "path": "/a", "value": 1}),
+    "an op that is no text": ({"a": 1}, {"op": ["add"], "path": "/a", "value": 1}),
+    "no op": ({"a": 1}, {"path": "/a", "value": 1}),
+    "no path": ({"a": 1}, {"op": "remove"}),
+    "no value": ({"a": 1}, {"op": "add", "path": "/b"}),
+    "no from": ({"a": 1}, {"op": "move", "path": "/b"}),
+    "a path that is no text": ({"a": 1}, {"op": "remove", "path": 1}),
+    "a path that is null": ({"a": 1}, {"op": "remove", "path": None}),
+    "a path without its first slash": ({"a": 1}, {"op": "remove", "path": "a"}),
+    "a path with a tilde by itself": ({"a~": 1}, {"op": "remove", "path": "/a~"}),
+    "a path with a tilde before another digit": ({"a~2": 1}, {"op": "remove", "path": "/a~2"}),
+    "a from that is no pointer": ({"a": 1}, {"op": "copy", "from": "a", "path": "/b"}),
+    "an operation that is a text": ({"a": 1}, "remove /a"),
+    "an operation that is null": ({"a": 1}, None),
+    "an operation that is a list": ({"a": 1}, ["remove", "/a"]),
+}
+
+
+@pytest.mark.parametrize(("document", "operation"), _REJECTED.values(), ids=_REJECTED.keys())
+def test_a_patch_is_rejected_for(document: JsonValue, operation: Any) -> None:
+    """All or nothing: what came before it is not done either, and the failing one is told by its index."""
+    before = copy.deepcopy(document)
+    first = {"op": "test", "path": "", "value": document}
+    with pytest.raises(PatchRejected) as rejected:
+        apply_patch(document, [first, operation], LIMITS)
+    assert rejected.value.index == 1
+    assert same_json(document, before)
+
+
+def test_nothing_is_changed_by_a_patch_that_fails_in_the_end() -> None:
+    document = {"a": [1, {"b": 2}]}
+    with pytest.raises(PatchRejected) as rejected:
+        _applied(
+            document,
+            {"op": "add", "path": "/a/1/c", "value": 3},
+            {"op": "remove", "path": "/a/0"},
+            {"op": "move", "from": "/a/0", "path": "/d"},
+            {"op": "remove", "path": "/nowhere"},
+        )
+    assert rejected.value.index == 3
+    assert document == {"a": [1, {"b": 2}]}
+
+
+def test_a_copied_value_is_no_longer_the_source() -> None:
+    patched = _applied(
+        {"a": {"x": 1}},
+        {"op": "copy", "from": "/a", "path": "/b"},
+        {"op": "replace", "path": "/b/x", "value": 2},
+    )
+    assert patched == {"a": {"x": 1}, "b": {"x": 2}}
+
+
+def test_an_added_value_is_not_the_caller_s_any_more() -> None:
+    """The operations are stored as the version's: later operations of the patch must not change them."""
+    operations: list[JsonValue] = [
+        {"op": "add", "path": "/a", "value": {"x": 1}},
+        {"op": "replace", "path": "/a/x", "value": 2},
+    ]
+    patched = apply_patch({}, operations, LIMITS)
+    assert patched.document == {"a": {"x": 2}}
+    assert operations[0]["value"] == {"x": 1}
+
+
+# --- limits -----------------------------------------------------------------------------------------------------
+
+
+def test_a_patch_has_at_most_so_many_operations() -> None:
+    limits = PatchLimits(max_operations=3)
+    operation = {"op": "add", "path": "/a", "value": 1}
+    apply_patch({}, [operation] * 3, limits)
+    with pytest.raises(PatchRejected) as rejected:
+        apply_patch({}, [operation] * 4, limits)
+    assert rejected.value.index is None
+
+
+def test_copies_of_copies_are_stopped_at_the_operation_that_grows_too_large() -> None:
+    """Each operation doubles the document: the size is looked at after every one."""
+    bomb: list[JsonValue] = [{"op": "copy", "from": "", "path": f"/{number}"} for number in range(40)]
+    with pytest.raises(PatchRejected, match="larger than") as rejected:
+        apply_patch({"seed": "x" * 1000}, bomb, PatchLimits(max_depth=64))
+    assert rejected.value.index is not None
+    assert rejected.value.index < 10
+
+
+def test_a_document_is_at_most_so_many_bytes_of_json() -> None:
+    document = {"a": "é" * 10}
+    size = len(msgspec.json.encode(document))
+    operations: list[JsonValue] = [{"op": "add", "path": "/a", "value": "é" * 10}]
+    assert apply_patch({}, operations, PatchLimits(max_document_bytes=size)).document == document
+    with pytest.raises(PatchRejected) as rejected:
+        apply_patch({}, operations, PatchLimits(max_document_bytes=size - 1))
+    assert rejected.value.index == 0
+
+
+def test_a_document_that_is_too_large_only_in_between_is_refused() -> None:
+    operations: list[JsonValue] = [
+        {"op": "add", "path": "/a", "value": "x" * 200},
+        {"op": "remove", "path": "/a"},
+    ]
+    with pytest.raises(PatchRejected) as rejected:
+        apply_patch({}, operations, PatchLimits(max_document_bytes=100))
+    assert rejected.value.index == 0
+
+
+def _nested(depth: int) -> JsonValue:
+    value: JsonValue = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("depth", [100, 500, 50_000])
+def test_a_value_nested_too_deep_is_refused(depth: int) -> None:
+    with pytest.raises(PatchRejected) as rejected:
+        _applied({}, {"op": "add", "path": "/x", "value": _nested(depth)})
+    assert rejected.value.index == 0
+
+
+def test_copying_a_document_into_itself_can_t_nest_it_too_deep() -> None:
+    limits = PatchLimits(max_depth=8)
+    with pytest.raises(PatchRejected, match="nested deeper"):
+        apply_patch(_nested(5), [{"op": "copy", "from": "", "path": "/a/a/a/b"}] * 3, limits)
+
+
+def test_nesting_is_counted_in_steps_from_the_root() -> None:
+    limits = PatchLimits(max_depth=3)
+    values: list[JsonValue] = [1, [], {}]
+    for value in values:
+        assert oversized({"a": {"b": {"c": value}}}, limits) is None
+        assert oversized([[[value]]], limits) is None
+        assert oversized({"a": {"b": {"c": [value]}}}, limits) is not None
+        assert oversized([[[[value]]]], limits) is not None
+
+
+@pytest.mark.parametrize("field", ["path", "from"])
+def test_a_pointer_has_at_most_so_many_segments(field: str) -> None:
+    limits = PatchLimits(max_segments=2)
+    operation = {"op": "copy", "from": "/a", "path": "/b", field: "/a/b/c"}
+    with pytest.raises(PatchRejected, match="segments") as rejected:
+        apply_patch({"a": {"b": {"c": 1}}}, [operation], limits)
+    assert rejected.value.index == 0
+
+
+@pytest.mark.parametrize("document", [None, True, 1, 1.5, "text"])
+def test_a_document_is_a_container(document: JsonValue) -> None:
+    assert oversized(document, LIMITS) is not None
+
+
+# --- error texts ------------------------------------------------------------------------------------------------
+
+_CANARY: Final = "canary-7f3a"
+
+
+@pytest.mark.parametrize(("document", "operation"), _REJECTED.values(), ids=_REJECTED.keys())
+def test_no_error_text_quotes_the_document(document: JsonValue, operation: Any) -> None:
+    """Neither its values nor its names: it may be another user's."""
+    hidden = {**document, _CANARY: {_CANARY: [_CANARY]}}
+    with pytest.raises(PatchRejected) as rejected:
+        apply_patch(hidden, [operation], LIMITS)
+    shown = [str(rejected.value), repr(rejected.value), str(rejected.value.__cause__ or "")]
+    assert not any(_CANARY in text for text in shown)
+    assert rejected.value.__suppress_context__ or rejected.value.__context__ is None
+
+
+def test_an_error_text_quotes_little_of_a_long_pointer() -> None:
+    with pytest.raises(PatchRejected) as rejected:
+        _applied({}, {"op": "remove", "path": "/" + "x" * 100_000})
+    assert len(str(rejected.value)) < 400
+
+
+# --- against an oracle ------------------------------------------------------------------------------------------
+# Written from the RFC's text without the libraries, on immutable trees: as slow and as plain as can be.
+
+
+class _No(Exception):
+    """The oracle refuses."""
+
+
+def _tokens(pointer: str) -> list[str]:
+    if pointer == "":
+        return []
+    if not pointer.startswith("/"):
+        raise _No
+    return [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
+
+
+def _index(token: str, most: int) -> int:
+    if token != "0" and (token[:1] not in tuple("123456789") or not (token.isascii() and token.isdigit())):
+        raise _No
+    if int(token) > most:
+        raise _No
+    return int(token)
+
+
+def _look(tree: JsonValue, tokens: list[str]) -> JsonValue:
+    for token in tokens:
+        if isinstance(tree, dict):
+            if token not in tree:
+                raise _No
+            tree = tree[token]
+        elif isinstance(tree, list):
+            tree = tree[_index(token, len(tree) - 1)]
+        else:
+            raise _No
+    return tree
+
+
+def _put(tree: JsonValue, tokens: list[str], value: JsonValue) -> JsonValue:
+    if not tokens:
+        return value
+    token, rest = tokens[0], tokens[1:]
+    if isinstance(tree, dict):
+        if rest and token not in tree:
+            raise _No
+        return {**tree, token: _put(tree.get(token), rest, value)}
+    if isinstance(tree, list):
+        if rest:
+            at = _index(token, len(tree) - 1)
+            return [*tree[:at], _put(tree[at], rest, value), *tree[at + 1 :]]
+        at = len(tree) if token == "-" else _index(token, len(tree))
+        return [*tree[:at], value, *tree[at:]]
+    raise _No
+
+
+def _take(tree: JsonValue, tokens: list[str]) -> JsonValue:
+    if not tokens:
+        raise _No
+    token, rest = tokens[0], tokens[1:]
+    if isinstance(tree, dict):
+        if token not in tree:
+            raise _No
+        if rest:
+            return {**tree, token: _take(tree[token], rest)}
+        return {name: value for name, value in tree.items() if name != token}
+    if isinstance(tree, list):
+        at = _index(token, len(tree) - 1)
+        return [*tree[:at], *([_take(tree[at], rest)] if rest else []), *tree[at + 1 :]]
+    raise _No
+
+
+def _oracle(tree: JsonValue, operation: dict[str, Any]) -> JsonValue:
+    path = _tokens(operation["path"])
+    match operation["op"]:
+        case "add":
+            made = _put(tree, path, operation["value"])
+        case "remove":
+            made = _take(tree, path)
+        case "replace":
+            _look(tree, path)
+            made = operation["value"] if not path else _put(_take(tree, path), path, operation["value"])
+        case "test":
+            if not same_json(_look(tree, path), operation["value"]):
+                raise _No
+            made = tree
+        case "copy":
+            made = _put(tree, path, _look(tree, _tokens(operation["from"])))
+        case _:
+            source = _tokens(operation["from"])
+            value = _look(tree, source)
+            if path[: len(source)] == source and path != source:
+                raise _No
+            made = tree if path == source else _put(_take(tree, source), path, value)
+    if not isinstance(made, dict | list):
+        raise _No
+    return made
+
+
+def _places(tree: JsonValue) -> list[str]:
+    """The pointers of everything in a document."""
+    found = [""]
+    children: list[tuple[str, JsonValue]] = []
+    if isinstance(tree, dict):
+        children = list(tree.items())
+    elif isinstance(tree, list):
+        children = [(str(at), value) for at, value in enumerate(tree)]
+    for name, value in children:
+        token = name.replace("~", "~0").replace("/", "~1")
+        found += [f"/{token}{rest}" for rest in _places(value)]
+    return found
+
+
+@st.composite
+def _patches(draw: st.DrawFn) -> tuple[JsonValue, list[dict[str, Any]]]:
+    """A document and operations on places that are there, beside ones that are, or nowhere near."""
+    document = draw(json_documents)
+    tree = document
+    operations = []
+    for _ in range(draw(st.integers(0, 6))):
+        known = st.sampled_from(_places(tree))
+        beside = st.builds(
+            lambda at, last: f"{at}/{last}", known, st.sampled_from(["-", "0", "1", "2", "01", "a", "", "~0", "~1x"])
+        )
+        pointers = known | beside
+        operation: dict[str, Any] = {
+            "op": draw(st.sampled_from(["add", "remove", "replace", "move", "copy", "test"])),
+            "path": draw(pointers),
+        }
+        if operation["op"] in ("add", "replace"):
+            operation["value"] = draw(json_values)
+        elif operation["op"] == "test":
+            try:
+                there = _look(tree, _tokens(operation["path"]))
+            except _No:
+                there = None
+            operation["value"] = draw(st.just(there) | json_values)
+        elif operation["op"] != "remove":
+            operation["from"] = draw(pointers)
+        operations.append(operation)
+        try:
+            tree = _oracle(tree, operation)
+        except _No:
+            if draw(st.booleans()):
+                operations.pop()
+            else:
+                break
+    return document, operations
+
+
+_ROOMY: Final = PatchLimits(max_segments=10_000, max_depth=10_000, max_document_bytes=10**8)
+
+
+@given(_patches())
+def test_the_document_and_the_failing_index_are_the_oracle_s(patch: tuple[JsonValue, list[dict[str, Any]]]) -> None:
+    document, operations = patch
+    expected: JsonValue = document
+    failing: int | None = None
+    for index, operation in enumerate(operations):
+        try:
+            expected = _oracle(expected, operation)
+        except _No:
+            failing = index
+            break
+    if failing is None:
+        assert same_json(apply_patch(document, list(operations), _ROOMY).document, expected)
+    else:
+        with pytest.raises(PatchRejected) as rejected:
+            apply_patch(document, list(operations), _ROOMY)
+        assert rejected.value.index == failing
+
+
+@given(_patches())
+def test_the_inverse_takes_back_what_was_done(patch: tuple[JsonValue, list[dict[str, Any]]]) -> None:
+    """apply(apply(document, operations), inverse) == document, also by the oracle's reading of the inverse."""
+    document, operations = patch
+    try:
+        patched = apply_patch(document, list(operations), _ROOMY)
+    except PatchRejected:
+        return
+    assert same_json(apply_patch(patched.document, patched.inverse, _ROOMY).document, document)
+    back = patched.document
+    for operation in patched.inverse:
+        back = _oracle(back, operation)
+    assert same_json(back, document)
+
+
+@given(json_values, json_values)
+def test_same_json_is_equality_of_the_json_text_s_meaning(left: JsonValue, right: JsonValue) -> None:
+    assert same_json(left, left)
+    assert same_json(left, right) == same_json(right, left)
+    assert same_json(left, msgspec.json.decode(msgspec.json.encode(left)))

@@ -1,0 +1,274 @@
+"""Untrusted JSON, queries and headers: what is let through is what was meant, and nothing refused is said again."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.datastructures import Headers, MultiDict
+
+from api import requests
+from api.refusals import InvalidFields, InvalidHeader, InvalidJson, InvalidQuery
+from shared.errors import NotFound, Refused
+from shared.lifecycle import OnBusy
+
+DEPTH = 64
+CANARY = "canary-7f3a"
+
+_LARGEST = 2**63 - 1
+_texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
+_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-_LARGEST, _LARGEST)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _texts
+)
+_values = st.recursive(
+    _scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_texts, inner, max_size=4), max_leaves=30
+)
+
+
+def load(text: str | bytes, max_depth: int = DEPTH) -> Any:
+    return requests.load_json(
+        text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text, max_depth=max_depth
+    )
+
+
+@given(value=_values, ascii_only=st.booleans())
+def test_every_json_value_that_is_sane_is_read_as_it_was_written(value: Any, ascii_only: bool) -> None:
+    """With escapes and without; types too: 1 stays an integer, 1.0 a float."""
+    read = load(json.dumps(value, ensure_ascii=ascii_only))
+    assert read == value
+    assert repr(read) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "nul",
+        "[1,]",
+        "{'a': 1}",
+        '"\t"',
+        "[1] [2]",
+        '{"a": 1} trailing',
+        "\ufeff{}",
+        "01",
+        "[" * 100_000,
+        '"' * 10_001,
+        '"' + '\\"' * 500_000,
+    ],
+    ids=lambda text: text[:12] or "empty",
+)
+def test_what_is_not_json_is_refused(text: str) -> None:
+    with pytest.raises(InvalidJson):
+        load(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 2}',
+        '[{"b": {"a": 1, "\\u0061": 2}}]',
+        "NaN",
+        "[Infinity]",
+        "-Infinity",
+        "1e999",
+        "[-1e400]",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "1" * 5000,
+        '"a\\u0000b"',
+        '{"\\u0000": 1}',
+        '["\\ud800"]',
+        '["\\udc00\\ud800"]',
+        '{"\\udfff": 1}',
+        '"\ud800"',
+    ],
+    ids=lambda text: ascii(text[:24]),
+)
+def test_what_readers_of_json_disagree_on_is_refused(text: str) -> None:
+    """Keys twice, NaN, numbers that overflow, NUL and lone surrogates: as characters and as escapes."""
+    with pytest.raises(InvalidJson):
+        load(text)
+
+
+def test_escaped_pairs_and_escaped_backslashes_are_not_taken_for_what_is_refused() -> None:
+    assert load(r'["\ud83d\ude00", "\\u0000", "\\ud800", "\u00e9"]') == ["😀", r"\u0000", r"\ud800", "é"]
+
+
+@pytest.mark.parametrize("encoded", [b"\xff", b'"\xc3\x28"', '"é"'.encode("latin-1"), '"é"'.encode("utf-16")])
+def test_what_is_not_utf8_is_refused(encoded: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        load(encoded)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_nesting_is_counted_before_anything_is_built(opening: str, closing: str) -> None:
+    """Exactly the limit is let through, one more is refused, and a hundred thousand more are no worse."""
+    times = DEPTH // (opening.count("[") + opening.count("{"))
+    assert load(opening * times + "1" + closing * times) is not None
+    for more in (times + 1, 100_000):
+        with pytest.raises(InvalidJson):
+            load(opening * more + "1" + closing * more)
+
+
+def test_brackets_in_strings_are_no_nesting() -> None:
+    assert load(json.dumps(["[" * 1000, '\\"[[[' * 1000, "{" * 1000]))
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_bytes_are_read_or_refused_and_nothing_else(raw: bytes) -> None:
+    """What is read can be encoded, which is what a database and a reader need."""
+    try:
+        value = load(raw)
+    except InvalidJson:
+        return
+    assert b"\x00" not in msgspec.json.encode(value)
+
+
+def test_floats_stay_finite() -> None:
+    assert load("1e308") == 1e308
+    assert not math.isinf(load("-1.7976931348623157e308"))
+
+
+# --- fields -----------------------------------------------------------------------------------------------------
+
+
+class Sample(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    content: Annotated[str, msgspec.Meta(min_length=1)]
+    on_busy: OnBusy = OnBusy.QUEUE
+    numbers: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({}, "/content"),
+        ({"content": ""}, "/content"),
+        ({"content": 1}, "/content"),
+        ({"content": "x", CANARY: 1}, ""),
+        ({"content": "x", "onBusy": CANARY}, "/onBusy"),
+        ({"content": "x", "onBusy": f"{CANARY} - at `$.content`"}, "/onBusy"),
+        ({"content": "x", f"{CANARY}` - at `$.content": 1}, ""),
+        ({"content": "x", "numbers": [1, CANARY]}, "/numbers/1"),
+        ([CANARY], ""),
+        (CANARY, ""),
+        (None, ""),
+    ],
+    ids=str,
+)
+def test_a_wrong_field_is_named_by_its_place_and_its_value_is_not_said_again(value: Any, path: str) -> None:
+    with pytest.raises(InvalidFields) as caught:
+        requests.parse(value, Sample)
+    ((found, message),) = caught.value.errors
+    assert found == path
+    assert message
+    assert CANARY not in repr(caught.value.errors) + caught.value.detail
+
+
+class SampleQuery(msgspec.Struct, kw_only=True):
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    status: OnBusy | None = None
+
+
+def test_a_query_is_read_as_its_types_and_others_parameters_are_ignored() -> None:
+    read = requests.parse_query(MultiDict([("limit", "7"), ("status", "queue"), ("ticket", "x")]), SampleQuery)
+    assert (read.limit, read.status) == (7, OnBusy.QUEUE)
+    assert requests.parse_query(MultiDict(), SampleQuery).limit == 50
+
+
+@pytest.mark.parametrize("value", ["0", "201", "-1", "1_0", " 5", "x", "", "1e3", "٣", CANARY])
+def test_a_query_that_is_not_valid_is_refused_by_name(value: str) -> None:
+    with pytest.raises(InvalidQuery) as caught:
+        requests.parse_query(MultiDict([("limit", value)]), SampleQuery)
+    ((path, message),) = caught.value.errors
+    assert path == "/limit"
+    assert CANARY not in message
+
+
+def test_a_parameter_given_twice_is_refused() -> None:
+    with pytest.raises(InvalidQuery):
+        requests.parse_query(MultiDict([("limit", "1"), ("limit", "2")]), SampleQuery)
+
+
+# --- path and headers -------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_a_uuid_as_rfc_9562_writes_it() -> None:
+    text = "0197A1B2-C3D4-7E5F-8A6B-7C8D9E0F1A2B"
+    assert str(requests.path_id(text)) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1",
+        "0197a1b2c3d47e5f8a6b7c8d9e0f1a2b",
+        "{0197a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b}",
+        "x" * 36,
+        "٠" * 36,
+        "0197a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b\n",
+    ],
+)
+def test_what_is_no_id_names_nothing(text: str) -> None:
+    with pytest.raises(NotFound):
+        requests.path_id(text)
+
+
+def test_an_idempotency_key_is_visible_ascii() -> None:
+    assert requests.idempotency_key(Headers({"Idempotency-Key": "k" * 200})) == "k" * 200
+    assert requests.idempotency_key(Headers()) is None
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, "two words", "ké", "tab\t"])
+def test_another_idempotency_key_is_refused(key: str) -> None:
+    with pytest.raises(InvalidHeader):
+        requests.idempotency_key(Headers({"Idempotency-Key": key}))
+
+
+@pytest.mark.parametrize(("tag", "version"), [('"7"', 7), ('"0"', 0), ("*", None), (' "12" ', 12)])
+def test_if_match_is_one_strong_tag_or_any(tag: str, version: int | None) -> None:
+    assert requests.if_match(Headers({"If-Match": tag})) == version
+
+
+@pytest.mark.parametrize(
+    "tag", ["7", 'W/"7"', '"7", "8"', '"x"', '"-1"', '"07"', '""', "", f'"{CANARY}"', f'"{"9" * 30}"']
+)
+def test_another_if_match_is_refused(tag: str) -> None:
+    with pytest.raises(InvalidHeader) as caught:
+        requests.if_match(Headers({"If-Match": tag}))
+    assert CANARY not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ("wait=10", 10),
+        ("respond-async, wait=10", 10),
+        ("respond-async; wait = 5", 5),
+        ('WAIT="3"', 3),
+        ("wait=0", 0),
+        ("wait=100000", requests.LONGEST_WAIT_S),
+        ("wait=x", None),
+        ("wait=-1", None),
+        ("wait", None),
+        ("return=minimal", None),
+        ("", None),
+    ],
+)
+def test_a_wait_is_honoured_up_to_a_limit_and_other_preferences_are_ignored(prefer: str, seconds: float | None) -> None:
+    """RFC 7240: a preference that is not understood is no error."""
+    assert requests.wait_s(Headers({"Prefer": prefer})) == seconds
+
+
+def test_every_refusal_is_of_the_callers_family() -> None:
+    assert all(issubclass(kind, Refused) for kind in (InvalidJson, InvalidFields, InvalidQuery, InvalidHeader))

@@ -1,0 +1,72 @@
+"""What a client's bytes mean, wherever they are cut."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, TextMessage
+
+from api.close_codes import CloseCode
+from api.inbound import Answer, Cancel, Closed, FrameBudget, Inbound, Misbehaved, Said
+
+
+def spoken(*texts: str) -> bytes:
+    client = Connection(ConnectionType.CLIENT)
+    return b"".join(client.send(TextMessage(data=text)) for text in texts)
+
+
+def heard(data: bytes, cuts: list[int] | None = None, now_s: float = 100.0) -> list[Said]:
+    inbound = Inbound(max_bytes=1000, max_frames_per_s=20)
+    said: list[Said] = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or ()), len(data)]
+    for start, end in itertools.pairwise(edges):
+        said += inbound.feed(data[start:end], now_s)
+        if said and isinstance(said[-1], Misbehaved | Closed):
+            break
+    return said
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=20))
+def test_frames_mean_the_same_however_they_are_cut(cuts: list[int]) -> None:
+    data = spoken('{"type":"ping"}', '{"type":"cancel","é":"\U0001f600"}', "nonsense", '{"type":"x"}')
+    said = heard(data, cuts)
+    assert [type(one) for one in said] == [Answer, Cancel, Answer, Answer]
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_at_all_do_harm(data: bytes) -> None:
+    for one in heard(data):
+        assert isinstance(one, Answer | Cancel | Misbehaved | Closed)
+
+
+@given(st.text(max_size=200))
+def test_no_text_at_all_does_harm(text: str) -> None:
+    (said,) = heard(spoken(text))
+    assert isinstance(said, Answer | Cancel)
+
+
+def test_a_budget_is_a_seconds() -> None:
+    budget = FrameBudget(3)
+    assert [budget.spend(10.0 + n / 10) for n in range(5)] == [True, True, True, False, False]
+    assert budget.spend(11.0)
+
+
+@pytest.mark.parametrize(("chars", "is_flood"), [("x" * 1000, False), ("x" * 1001, True), ("é" * 501, True)])
+def test_a_messages_size_is_counted_in_bytes(chars: str, is_flood: bool) -> None:
+    (said,) = heard(spoken(chars))
+    assert (said == Misbehaved(CloseCode.FLOOD)) is is_flood
+
+
+def test_after_a_flood_nothing_is_heard() -> None:
+    said = heard(spoken(*['{"type":"cancel"}'] * 30))
+    assert said == [Cancel()] * 20 + [Misbehaved(CloseCode.FLOOD)]
+
+
+def test_a_close_is_answered_with_its_code() -> None:
+    client = Connection(ConnectionType.CLIENT)
+    assert heard(client.send(CloseConnection(code=4321, reason="bye"))) == [Closed(b"\x88\x02\x10\xe1")]
+    assert heard(b"\x88\x80abcd") == [Closed(b"\x88\x00")]
