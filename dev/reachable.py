@@ -25,6 +25,13 @@ class NoReachablePlace(Exception):
     """There is no directory that the user `nobody` can reach and that is safe to use."""
 
 
+def make_private(directory: Path) -> None:
+    """Makes it if it is not there. Root's lets others pass, not look: its database server runs as somebody else."""
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
 def can_enter(identity: Identity, directory: Path) -> bool:
     """Whether the mode bits let `identity`, without further groups, through to what lies in `directory`."""
     resolved = directory.resolve()

@@ -24,7 +24,7 @@ MODEL_PORT = 18000
 
 # Ctrl-C shall take seconds: what still streams then is handed back and goes on in the next run.
 DRAIN_S = "3"
-STOP_GRACE_S = 6.0
+STOP_GRACE_S = 8.0
 # How long a page's port may stay taken by a run that was killed.
 PORT_PATIENCE_S = 5.0
 
@@ -126,6 +126,8 @@ class DevStack:
         if self._model_port is not None:
             console.say("model  scripted, since OPENAI_API_KEY is not set")
         console.say(f"state  {self._state.directory}")
+        if self._postgres is not None and not self._postgres.data_dir.is_relative_to(self._state.directory.resolve()):
+            console.say(f"       {self._postgres.data_dir}")
         console.say("stop   Ctrl-C")
         console.say("")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from dev.procfile import ROOT
+from dev.reachable import make_private
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +61,7 @@ class State:
         self.directory = directory
 
     def __enter__(self) -> Self:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # Root's database server runs as nobody, who has to pass through; nothing in here is readable by others.
-        self.directory.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        make_private(self.directory)
         self._lock = open(self.directory / "lock", "a+", opener=_private)  # until __exit__
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,6 +28,8 @@ from dev.guard import Guard
 
 # How often is looked whether what was started is ready.
 READY_POLL_S = 0.05
+# How long it sleeps when all is well: a signal that comes just before it falls asleep does not wake it.
+QUIET_POLL_S = 0.5
 # How long a single question may take that is asked for it.
 READY_TIMEOUT_S = 1.0
 LAST_LINES = 20
@@ -51,7 +53,7 @@ class Process:
     before_start: Callable[[], None] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_grace_s: float = 5.0
-    start_timeout_s: float = 60.0
+    start_timeout_s: float = 120.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,11 +240,11 @@ class Supervisor:
             if self._signals:
                 raise _StopRequested
             quiet = self._ready.issuperset(names) and not self._starts_again_at_s
-            self._sleep(None if quiet else READY_POLL_S)
+            self._sleep(QUIET_POLL_S if quiet else READY_POLL_S)
             if self._signals:
                 raise _StopRequested
 
-    def _sleep(self, most_s: float | None) -> None:
+    def _sleep(self, most_s: float) -> None:
         """Until something happens: a death, a signal, or the time."""
         with contextlib.suppress(queue.Empty):
             self._woken.get(timeout=most_s)

@@ -14,10 +14,9 @@ from typing import Annotated, Final, NoReturn, TypeVar
 
 import msgspec
 import typer
-from sqlalchemy.exc import ArgumentError, OperationalError
 
 from shared import engine, migrate
-from shared.errors import StoreUnavailable
+from shared.errors import NotMigrated, StoreUnavailable
 from shared.store import Store
 
 app = typer.Typer(
@@ -138,10 +137,11 @@ def _database_errors() -> Iterator[None]:
     """Say in one line what is wrong with the database, and leave."""
     try:
         yield
-    except (StoreUnavailable, OperationalError) as error:
-        cause = error.__cause__ if isinstance(error, StoreUnavailable) else error
-        first = str(getattr(cause, "orig", None) or cause).strip().split("\n")[0]
+    except StoreUnavailable as error:
+        first = str(getattr(error.__cause__, "orig", None) or error.__cause__).strip().split("\n")[0]
         _leave(f"the database cannot be reached: {first}", _FAILED)
+    except NotMigrated as error:
+        _leave(error.detail, _FAILED)
 
 
 def _database_url(environment: Mapping[str, str]) -> str:
@@ -151,9 +151,9 @@ def _database_url(environment: Mapping[str, str]) -> str:
         _leave("DATABASE_URL is not set, and no `chatrelay dev` is running here", _USAGE_ERROR)
     try:
         named = engine.sqlalchemy_url(url)
-    except ArgumentError:
+    except ValueError:
         _leave("DATABASE_URL: must be postgresql://user:password@host/name", _USAGE_ERROR)
-    if not url.startswith(("postgresql://", "postgres://", "postgresql+")) or not named.database:
+    if not named.database:
         _leave("DATABASE_URL: must be postgresql://user:password@host/name", _USAGE_ERROR)
     return url
 

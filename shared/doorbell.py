@@ -48,6 +48,8 @@ def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 5,
             "retry_on_timeout": False,
+            # else a bell for a broker that refuses connections takes two seconds of its request
+            "max_retries": 0,
         },
     )
     return app

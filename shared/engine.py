@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 
 def sqlalchemy_url(url: str) -> URL:
-    """`url` for psycopg2: plain ``postgresql://`` would mean psycopg 3."""
-    return make_url(url).set(drivername="postgresql+psycopg2")
+    """`url` for psycopg2: plain ``postgresql://`` would mean psycopg 3. Raises `ValueError` where it is none of Postgres."""
+    try:
+        named = make_url(url)
+    except ArgumentError as error:
+        raise ValueError("not a database URL") from error
+    if named.get_backend_name() not in ("postgresql", "postgres"):
+        raise ValueError("not a Postgres URL")
+    return named.set(drivername="postgresql+psycopg2")
 
 
 def make_engine(

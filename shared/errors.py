@@ -142,6 +142,12 @@ class StoreUnavailable(Transient):
     code = "outcome_unknown"
 
 
+class NotMigrated(Broken):
+    """The database has no tables yet, or stands at another revision: run `chatrelay migrate`."""
+
+    code = "not_migrated"
+
+
 class LogUnavailable(Transient):
     """The event log cannot be reached."""
 

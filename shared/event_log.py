@@ -108,6 +108,20 @@ class EventLog:
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
+    def ping(self) -> None:
+        """Raises `LogUnavailable` where Redis does not answer."""
+        try:
+            self._client.ping()
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
+    def bells_waiting(self, queue: str) -> int:
+        """Bells of a queue that nobody has answered yet. Raises `LogUnavailable`."""
+        try:
+            return int(self._client.llen(queue))
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
     def last_ids(self, message_ids: Sequence[UUID | str]) -> list[EventId | None]:
         """The id of each log's last entry, in one round trip; None for an empty log. Raises `LogUnavailable`."""
         try:

@@ -9,6 +9,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from shared.errors import StoreUnavailable
 
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -23,7 +26,11 @@ def config(url: str) -> Config:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    command.upgrade(config(url), revision)
+    """Raises `StoreUnavailable` where the database cannot be reached."""
+    try:
+        command.upgrade(config(url), revision)
+    except OperationalError as error:
+        raise StoreUnavailable from error
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -31,7 +38,10 @@ def downgrade(url: str, revision: str = "base") -> None:
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the database stands at the newest revision that this code knows."""
+    """Whether the database stands at the newest revision that this code knows. Raises `StoreUnavailable`."""
     newest = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == newest
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() == newest
+    except SQLAlchemyError as error:
+        raise StoreUnavailable from error

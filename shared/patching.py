@@ -145,8 +145,18 @@ def _undo(document: JsonValue, operation: dict[str, Any]) -> list[JsonValue]:
                 return []
             without = jsonpatch.JsonPatch([{"op": "remove", "path": source}]).apply(document)
             undone = _undo_add(without, path)
+            if source.startswith(f"{path}/"):
+                return _undo_rise(document, source, path, undone)
             back = {"op": "move", "from": undone["path"], "path": source}
             return [back] if undone["op"] == "remove" else [back, {**undone, "op": "add"}]
+
+
+def _undo_rise(document: JsonValue, source: str, path: str, undone: dict[str, Any]) -> list[JsonValue]:
+    """What takes back a move to a place above its source: no move does, since nothing is moved into itself."""
+    if undone["op"] == "remove":
+        value = copy.deepcopy(jsonpointer.resolve_pointer(document, source))
+        return [undone, {"op": "add", "path": source, "value": value}]
+    return [{"op": "replace", "path": path, "value": copy.deepcopy(jsonpointer.resolve_pointer(document, path))}]
 
 
 def _undo_add(document: JsonValue, path: str) -> dict[str, Any]:

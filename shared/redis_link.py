@@ -40,11 +40,28 @@ class ReplyError(Exception):
     """Redis answered with an error; the text is Redis's own and not for users."""
 
 
-class RedisLink(asyncio.Protocol):
+class _Wire(asyncio.Protocol):
+    """One connection of a link. What comes late from one that was dropped must not touch the one after it."""
+
+    def __init__(self, link: RedisLink) -> None:
+        self._link = link
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._link._connected(self, cast(asyncio.Transport, transport))  # uvloop's is one by its methods alone
+
+    def data_received(self, data: bytes) -> None:
+        self._link._received(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._link._disconnected(self)
+
+
+class RedisLink:
     """Keeps one connection open: `start` connects and goes on reconnecting until `close`.
 
     All methods are to be called on the loop that `start` ran on. `on_push` gets each RESP3 push (``[b"message", channel,
-    payload]``, ``[b"subscribe", channel, count]``...), `on_up` is called after each connect, `on_down` after each loss.
+    payload]``, ``[b"subscribe", channel, count]``...), `on_up` is called after each connect, `on_down` after each loss,
+    `on_handed_out` after the last push or reply of what one read brought.
     """
 
     def __init__(
@@ -56,6 +73,7 @@ class RedisLink(asyncio.Protocol):
         on_push: OnPush | None = None,
         on_up: Callable[[], None] | None = None,
         on_down: Callable[[], None] | None = None,
+        on_handed_out: Callable[[], None] | None = None,
     ) -> None:
         self._options: dict[str, Any] = _parse_url(url)
         self._connect_timeout_s = connect_timeout_s
@@ -63,6 +81,8 @@ class RedisLink(asyncio.Protocol):
         self._on_push = on_push
         self._on_up = on_up
         self._on_down = on_down
+        self._on_handed_out = on_handed_out
+        self._wire: _Wire | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader()
         self._waiting: collections.deque[tuple[float, asyncio.Future[Reply]]] = collections.deque()
@@ -118,12 +138,21 @@ class RedisLink(asyncio.Protocol):
         self._waiting.append((asyncio.get_running_loop().time() + self._reply_timeout_s, future))
         self._transport.write(_pack(arguments))
 
-    # --- asyncio.Protocol ---------------------------------------------------------------------------------------
+    # --- what the connection tells ------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
+    def _connected(self, wire: _Wire, transport: asyncio.Transport) -> None:
+        if wire is self._wire:
+            self._transport = transport
+        else:
+            transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def _disconnected(self, wire: _Wire) -> None:
+        if wire is self._wire:
+            self._drop()
+
+    def _received(self, wire: _Wire, data: bytes) -> None:
+        if wire is not self._wire:
+            return
         self._reader.feed(data)
         while (reply := self._next_reply()) is not False:
             if isinstance(reply, hiredis.PushNotification):
@@ -147,9 +176,6 @@ class RedisLink(asyncio.Protocol):
         except hiredis.ProtocolError:
             self._drop()
             return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._drop()
 
     # --- keeping it open ----------------------------------------------------------------------------------------
 
@@ -175,11 +201,12 @@ class RedisLink(asyncio.Protocol):
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
+        wire = self._wire = _Wire(self)
         if path := self._options.get("path"):
-            await loop.create_unix_connection(lambda: self, path)
+            await loop.create_unix_connection(lambda: wire, path)
         else:
             host, port = self._options.get("host", "localhost"), self._options.get("port", 6379)
-            await loop.create_connection(lambda: self, host, port, ssl=self._ssl())
+            await loop.create_connection(lambda: wire, host, port, ssl=self._ssl())
         hello: list[bytes | str | int] = ["HELLO", 3]
         if password := self._options.get("password"):
             hello += ["AUTH", self._options.get("username") or "default", password]
@@ -227,6 +254,7 @@ class RedisLink(asyncio.Protocol):
     def _drop(self) -> None:
         was_ready, self._ready = self._ready, False
         self._up.clear()
+        self._wire = None
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()

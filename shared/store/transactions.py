@@ -9,7 +9,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from shared.errors import StoreUnavailable
+from shared.errors import NotMigrated, StoreUnavailable
+
+_MISSING = ("42P01", "42703")  # SQLSTATE: no such table, no such column
 
 
 class Transactions:
@@ -29,6 +31,8 @@ class Transactions:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise StoreUnavailable from error
+            if getattr(error.orig, "pgcode", None) in _MISSING:
+                raise NotMigrated from error
             raise
 
     def close(self) -> None:

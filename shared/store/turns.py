@@ -6,7 +6,7 @@ earlier holder still sends is refused: `Fenced`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias, assert_never
 from uuid import UUID
@@ -130,12 +130,15 @@ class TurnStore(Transactions):
             effects=tuple(effects),
         )
 
-    def renew_leases(self, owner: str, *, lease_s: float) -> Mapping[UUID, Leased]:
-        """Prolong all that `owner` holds, in one statement; what is missing from the answer is held no more."""
+    def renew_leases(self, owner: str, message_ids: Collection[UUID], *, lease_s: float) -> Mapping[UUID, Leased]:
+        """Prolong these of what `owner` holds, in one statement; what is missing from the answer is held no more.
+
+        Whatever else stands under its name, of a turn that broke, is left to run out.
+        """
         with self._transaction() as connection:
             rows = connection.execute(
                 update(Message)
-                .where(Message.lease_owner == owner)
+                .where(Message.lease_owner == owner, Message.id.in_(message_ids))
                 .values(lease_until=func.clock_timestamp() + timedelta(seconds=lease_s))
                 .returning(Message.id, Message.attempt, Message.cancel_requested_at.is_not(None).label("cancel"))
             )

@@ -137,12 +137,13 @@ def project_names(client: httpx.Client) -> list[str]:
     return [project["name"] for project in client.get("/v1/projects").raise_for_status().json()["items"]]
 
 
+@pytest.mark.timeout(600)  # three runs, on a machine that may be busy
 def test_one_command_brings_everything_up_and_keeps_it_up_and_its_state(state_dir: Path) -> None:
     port = free_port()
     with Run(state_dir, port=port) as run, run.wait_ready() as client:
         client.post("/v1/projects", json={"name": "kept"}).raise_for_status()
         pids = run.descendants()
-        for private in ("token", "environment", "postgres/password"):
+        for private in ("token", "environment"):
             assert (state_dir / private).stat().st_mode & 0o077 == 0
 
         second = subprocess.run(

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,27 @@ def test_a_temporary_server_leaves_no_process_and_no_directory(kind: type[Embedd
     assert not server.state_dir.exists()
 
 
+def test_a_temporary_directory_whose_owner_was_killed_is_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in use, one just made, and what is not ours to judge stay."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = ("abandoned", "young", "unknown")
+    abandoned, young, unknown = (tmp_path / f"chatrelay-valkey-{name}" for name in names)
+    for made in (abandoned, young):
+        (made / "state").mkdir(parents=True)
+        (made / "state" / "lock").touch()
+    unknown.mkdir()
+    with EmbeddedValkey.start() as in_use:
+        for old in (abandoned, unknown, in_use.state_dir.parent):
+            os.utime(old, (0, 0))
+        with EmbeddedValkey.start():
+            assert not abandoned.exists()
+            assert young.exists()
+            assert unknown.exists()
+        in_use.restart()
+
+
 @pytest.mark.parametrize("kind", [EmbeddedPostgres, EmbeddedValkey])
 def test_a_directory_serves_one_at_a_time(kind: type[EmbeddedServer]) -> None:
     with kind.start() as server:
@@ -159,7 +181,7 @@ def test_programs_that_only_their_owner_can_reach_run(closed_directory: Path) ->
 def test_a_password_is_asked_for_and_kept_from_others(tmp_path: Path) -> None:
     with EmbeddedPostgres.start(tmp_path / "state", fsync=False, password=True) as server:
         assert server.sql("SELECT 7") == "7"
-        password_file = server.state_dir / "password"
+        password_file = server.data_dir.with_name("password")
         assert password_file.stat().st_mode & 0o077 == 0
         assert password_file.read_text() in server.url
         password_file.rename(password_file.with_name("mislaid"))
@@ -218,11 +240,11 @@ def test_a_forgotten_cluster_starts_empty(closed_directory: Path) -> None:
     state_dir = closed_directory / "state"
     with EmbeddedPostgres.start(state_dir, fsync=False, password=True) as server:
         server.sql("CREATE TABLE t AS SELECT 7 AS i")
-        password = (state_dir / "password").read_text()
+        password = server.data_dir.with_name("password").read_text()
     EmbeddedPostgres(state_dir).forget()
     with EmbeddedPostgres.start(state_dir, fsync=False, password=True) as server:
         assert server.sql("SELECT to_regclass('t')") == ""
-        assert (state_dir / "password").read_text() != password
+        assert server.data_dir.with_name("password").read_text() != password
     server.forget()
 
 

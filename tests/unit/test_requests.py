@@ -21,7 +21,7 @@ DEPTH = 64
 CANARY = "canary-7f3a"
 
 _LARGEST = 2**63 - 1
-_texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
+_texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 _scalars = (
     st.none()
     | st.booleans()
