@@ -49,6 +49,11 @@ class Surroundings(Protocol):
         """Run `work` on a thread of the pool, then `then` on the loop; with None where it failed, which was logged."""
         ...
 
+    def when_free(self, start: Callable[[], bool]) -> None:
+        """Call `start` when it is this one's turn to use the pool; it says whether it does. `free` ends the turn."""
+        ...
+
+    def free(self) -> None: ...
     def check_now(self) -> None:
         """Look at the channels that are due without waiting for the next tick."""
         ...
@@ -119,46 +124,41 @@ class MessageChannel(Channel):
     __slots__ = (
         "_backlog",
         "_backlog_bytes",
-        "_fetched",
+        "_is_waiting",
         "_lacking_since_s",
-        "_live",
         "_message_id",
         "_quiet",
-        "_settling",
         "_was_confirmed_meanwhile",
     )
 
     def __init__(self, hub: Surroundings, name: bytes, message_id: UUID) -> None:
         super().__init__(hub, name)
         self._message_id = message_id
-        self._live: dict[Reader, None] = {}
-        self._settling: set[Reader] = set()
-        self._fetched: tuple[Reader, ...] = ()
-        """Those for whom the sources are being read."""
-        self._backlog: list[Frame] = []
-        """What came since that began."""
+        self._backlog: list[Frame] | None = None
+        """What came since the sources began to be read; None while nobody reads them."""
         self._backlog_bytes = 0
+        self._is_waiting = False
+        """For its turn to have the sources read."""
         self._lacking_since_s: float | None = None
         self._was_confirmed_meanwhile = False
         """The sources began to be read before the subscription stood."""
         self._quiet = 1
 
+    def _in_state(self, state: State) -> list[Reader]:
+        return [reader for reader in self.readers if reader.state is state]
+
     # --- readers ------------------------------------------------------------------------------------------------
 
     def on_joined(self, reader: Reader) -> None:
         reader.state = State.SETTLING
-        self._settling.add(reader)
         if self.is_subscribed or not self.hub.redis_is_up:
             self._fetch()
 
     def on_left(self, reader: Reader) -> None:
         reader.state = State.LEFT
-        self._live.pop(reader, None)
-        self._settling.discard(reader)
 
     def on_paused(self, reader: Reader) -> None:
         if reader.state is State.LIVE:
-            self._live.pop(reader, None)
             reader.state = State.SLOW
 
     def on_resumed(self, reader: Reader) -> None:
@@ -168,9 +168,7 @@ class MessageChannel(Channel):
 
     def _settle(self, readers: Iterable[Reader]) -> None:
         for reader in readers:
-            self._live.pop(reader, None)
             reader.state = State.SETTLING
-            self._settling.add(reader)
         self._fetch()
 
     # --- live ---------------------------------------------------------------------------------------------------
@@ -180,22 +178,22 @@ class MessageChannel(Channel):
         frame = Frame(kind, wire.pack(event_id), payload)
         self._quiet = 1
         self.check_at_s = self.hub.now_s + self.hub.idle_check_s
-        if self._fetched:
-            self._keep(frame)
-        if self._live:
-            self._offer(frame, list(self._live))
+        if self._backlog is not None:
+            self._keep(frame, self._backlog)
+        self._offer(frame, list(self.readers))
 
     def _offer(self, frame: Frame, readers: Iterable[Reader]) -> None:
+        """Send it to those who are live and wait for it; who missed something before it settles again."""
         position = frame.position
         before = position - 1
         opens = wire.opens_attempt(position)
         is_terminal = frame.kind == "finalized" and frame.is_terminal
         behind: list[Reader] = []
         for reader in readers:
+            if reader.state is not State.LIVE:
+                continue
             at = reader.position
             if at == before or (opens and at < position):
-                if reader.state is not State.LIVE:
-                    continue
                 reader.position = position
                 try:
                     reader.deliver(frame)
@@ -203,22 +201,18 @@ class MessageChannel(Channel):
                         reader.close(CloseCode.FINISHED)
                 except Exception:
                     self._give_up(reader)
-            elif at < position and reader.state is State.LIVE:
+            elif at < position:
                 behind.append(reader)
         if behind:
             self._settle(behind)
 
-    def _keep(self, frame: Frame) -> None:
-        self._backlog.append(frame)
+    def _keep(self, frame: Frame, backlog: list[Frame]) -> None:
+        backlog.append(frame)
         self._backlog_bytes += len(frame.payload)
-        if len(self._backlog) > BACKLOG_FRAMES or self._backlog_bytes > BACKLOG_BYTES:
+        if len(backlog) > BACKLOG_FRAMES or self._backlog_bytes > BACKLOG_BYTES:
             # The readers find the gap at the next event, or at the next check, and fetch again.
-            self._forget_backlog()
-            self.check_at_s = self.hub.now_s
-
-    def _forget_backlog(self) -> None:
-        self._backlog = []
-        self._backlog_bytes = 0
+            backlog.clear()
+            self._backlog_bytes = 0
 
     def _give_up(self, reader: Reader) -> None:
         logger.exception("a reader could not be written to")
@@ -228,10 +222,9 @@ class MessageChannel(Channel):
 
     def on_confirmed(self) -> None:
         self.is_subscribed = True
-        self._was_confirmed_meanwhile = bool(self._fetched)
+        self._was_confirmed_meanwhile = self._backlog is not None
         self._fetch()
-        if self._live:
-            self._check_soon(0.0)
+        self._check_soon(0.0)
 
     def on_link_down(self) -> None:
         self.is_subscribed = False
@@ -246,13 +239,21 @@ class MessageChannel(Channel):
             self.hub.check_now()
 
     def _fetch(self) -> None:
-        """Read the sources for all who are settling; once at a time."""
-        if self._fetched or not self._settling:
-            return
-        self._fetched = tuple(self._settling)
-        self._settling.clear()
-        self._forget_backlog()
-        wants = {_want(reader) for reader in self._fetched}
+        """Have the sources read for all who are settling; once at a time."""
+        if self._backlog is None and not self._is_waiting and self._in_state(State.SETTLING):
+            self._is_waiting = True
+            self.hub.when_free(self._begin_fetch)
+
+    def _begin_fetch(self) -> bool:
+        self._is_waiting = False
+        wants: set[Want] = set()
+        for reader in self._in_state(State.SETTLING):
+            reader.state = State.FETCHING
+            wants.add(_want(reader))
+        if not wants:
+            return False
+        self._backlog = []
+        self._backlog_bytes = 0
         sources, message_id, redis_is_up = self.hub.sources, self._message_id, self.hub.redis_is_up
         is_patient = self._lacking_since_s is None or time.monotonic() - self._lacking_since_s < PATIENCE_S
 
@@ -260,14 +261,15 @@ class MessageChannel(Channel):
             return sources.decisions(message_id, wants, is_patient=is_patient, redis_is_up=redis_is_up)
 
         self.hub.in_pool(read, self._on_decisions)
+        return True
 
     def _on_decisions(self, decisions: dict[Want, Decision] | None) -> None:
-        fetched = [reader for reader in self._fetched if reader.state is State.SETTLING]
-        backlog = self._backlog
-        self._fetched = ()
-        self._forget_backlog()
+        self.hub.free()
+        fetched = self._in_state(State.FETCHING)
+        backlog, self._backlog = self._backlog or (), None
         if decisions is None:
-            self._settling.update(fetched)
+            for reader in fetched:
+                reader.state = State.SETTLING
             self._check_soon(PATIENCE_S)
             return
         is_lacking = False
@@ -278,10 +280,10 @@ class MessageChannel(Channel):
                 self._apply(reader, decision)
             except Exception:
                 self._give_up(reader)
-        if is_lacking and self._lacking_since_s is None:
-            self._lacking_since_s = time.monotonic()
-        elif not is_lacking:
+        if not is_lacking:
             self._lacking_since_s = None
+        elif self._lacking_since_s is None:
+            self._lacking_since_s = time.monotonic()
         if self._was_confirmed_meanwhile:
             self._was_confirmed_meanwhile = False
             self._check_soon(0.0)
@@ -305,23 +307,21 @@ class MessageChannel(Channel):
                 reader.close(CloseCode.FINISHED)
             case Verdict.GONE:
                 reader.close(CloseCode.WITHDRAWN)
-            case Verdict.LIVE | Verdict.LACKING if reader.is_paused:
-                reader.state = State.SLOW
             case Verdict.LIVE | Verdict.LACKING:
-                reader.state = State.LIVE
-                self._live[reader] = None
+                reader.state = State.SLOW if reader.is_paused else State.LIVE
 
     # --- the idle check -----------------------------------------------------------------------------------------
 
     def compared_messages(self) -> Sequence[UUID]:
-        if self._settling and not self._fetched:
-            self._fetch()  # subscribed or not, nobody waits for ever
+        self._fetch()  # subscribed or not, nobody who settles waits for ever
         self.check_at_s = self.hub.now_s + self.hub.idle_check_s * self._quiet
-        return (self._message_id,) if self._live else ()
+        return (self._message_id,) if self._in_state(State.LIVE) else ()
 
     def on_compared(self, readings: dict[UUID, Reading]) -> None:
         reading = readings[self._message_id]
-        behind = [reader for reader in self._live if not is_current(wire.unpack(reader.position), reading)]
+        behind = [
+            reader for reader in self._in_state(State.LIVE) if not is_current(wire.unpack(reader.position), reading)
+        ]
         if behind:
             self._settle(behind)
         elif reading.database_answered and self.hub.redis_is_up and self._lacking_since_s is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 from flask import Flask, Response, render_template
+from markupsafe import Markup, escape
 
 from api import openapi
 from api.calls import JSON, Call
@@ -15,6 +16,8 @@ def install(app: Flask, calls: Iterable[Call]) -> None:
     """Serve ``/openapi.json`` and ``/docs``, made once."""
     document = openapi.document(calls)
     encoded = msgspec.json.encode(document)
+
+    app.jinja_env.filters["marked"] = _marked
 
     @app.get("/openapi.json")
     def openapi_json() -> Response:
@@ -27,3 +30,11 @@ def install(app: Flask, calls: Iterable[Call]) -> None:
     @app.get("/docs.css")
     def docs_css() -> Response:
         return Response(render_template("docs.css"), mimetype="text/css")
+
+
+def _marked(text: str) -> Markup:
+    """Markdown's code in backticks as HTML; everything else is text."""
+    pieces = (
+        Markup("<code>{}</code>").format(piece) if at % 2 else escape(piece) for at, piece in enumerate(text.split("`"))
+    )
+    return Markup("").join(pieces)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
@@ -20,8 +22,9 @@ import msgspec
 from api.catch_up import Reading, Sources
 from api.channels import Channel, MessageChannel
 from api.close_codes import CloseCode
+from api.connections import Connections
 from api.inbound import error_frame
-from api.readers import MessageTarget, Reader, SocketReader, Target
+from api.readers import ConnectedReader, MessageTarget, Reader, SocketReader, Target
 from shared import keys
 from shared.errors import ChatrelayError
 from shared.redis_link import RedisLink
@@ -29,7 +32,11 @@ from shared.settings import Settings
 
 LINGER_S: Final = 5.0
 """How long a channel that nobody reads stays subscribed."""
+FIRST_CONNECT_S: Final = 1.0
+"""How long after its start the hub expects Redis to be there."""
 COMPARED_AT_ONCE: Final = 500
+STARTED_AT_ONCE: Final = 16
+"""Messages whose log and row are being read for their readers; a thousand that come at once take no thousand jobs."""
 SUBSCRIBED_AT_ONCE: Final = 500
 _TICK_S: Final = 0.25
 _READER_TICK_S: Final = 1.0
@@ -59,13 +66,23 @@ class Hub:
         self.now_s = time.monotonic()
         self.readers: set[Reader] = set()
         self.channels: dict[bytes, Channel] = {}
+        self._connections = Connections(buffer_bytes=settings.socket_buffer_bytes)
         self._pool = pool
         self._on_cancel = on_cancel
-        self._link = RedisLink(redis_url, on_push=self._on_push, on_up=self._on_up, on_down=self._on_down)
+        self._link = RedisLink(
+            redis_url,
+            on_push=self._on_push,
+            on_up=self._on_up,
+            on_down=self._on_down,
+            on_handed_out=self._connections.release,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._starts: deque[Callable[[], bool]] = deque()
+        self._started = 0
         self._wake = asyncio.Event()
         self._nobody_left = asyncio.Event()
+        self._gives_up_at_s = 0.0
         self._is_comparing = False
         self._is_closing = False
         self._readers_at_s = 0.0
@@ -73,11 +90,18 @@ class Hub:
         self._reader_tick_s = min(_READER_TICK_S, settings.heartbeat_socket_s / 4, settings.slow_reader_s / 4)
 
     @property
-    def redis_is_up(self) -> bool:
+    def is_connected(self) -> bool:
         return self._link.is_up
+
+    @property
+    def redis_is_up(self) -> bool:
+        """Whether the log may be asked; for a moment after the start that is taken for granted."""
+        return self._link.is_up or time.monotonic() < self._gives_up_at_s
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._connections.start()
+        self._gives_up_at_s = time.monotonic() + FIRST_CONNECT_S
         self._link.start()
         self._ticker = self._loop.create_task(self._tick_forever(), name="relay-ticker")
 
@@ -89,11 +113,12 @@ class Hub:
         if not await self._wait_nobody_left(grace_s):
             for reader in list(self.readers):
                 reader.abort()
-            await self._wait_nobody_left(1.0)  # an aborted transport reports its end a turn later
+            await self._wait_nobody_left(1.0)  # an aborted connection reports its end a turn later
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
         await self._link.close()
+        self._connections.close()
 
     async def _wait_nobody_left(self, timeout_s: float) -> bool:
         self._nobody_left.clear()
@@ -106,6 +131,14 @@ class Hub:
         return True
 
     # --- readers ------------------------------------------------------------------------------------------------
+
+    def adopt(self, sock: socket.socket, reader: ConnectedReader) -> None:
+        """Own a non-blocking socket and its reader."""
+        connection = self._connections.adopt(sock, reader)
+        if connection is None:
+            reader.connection_lost()
+        else:
+            reader.begin(connection)
 
     def join(self, reader: Reader) -> None:
         self.readers.add(reader)
@@ -187,6 +220,22 @@ class Hub:
 
         self._pool.submit(work).add_done_callback(on_done)
 
+    def when_free(self, start: Callable[[], bool]) -> None:
+        """Call `start`, which says whether it gave the pool work, as soon as fewer than so many wait for theirs.
+
+        `free` must follow each that did.
+        """
+        self._starts.append(start)
+        self._start_next()
+
+    def free(self) -> None:
+        self._started -= 1
+        self._start_next()
+
+    def _start_next(self) -> None:
+        while self._starts and self._started < STARTED_AT_ONCE:
+            self._started += self._starts.popleft()()
+
     def check_now(self) -> None:
         self._wake.set()
 
@@ -199,6 +248,7 @@ class Hub:
 
     def _on_up(self) -> None:
         self.now_s = time.monotonic()
+        self._gives_up_at_s = 0.0
         names = [_CONTROL, *self.channels]
         for start in range(0, len(names), SUBSCRIBED_AT_ONCE):
             self._link.tell("SUBSCRIBE", *names[start : start + SUBSCRIBED_AT_ONCE])
@@ -213,6 +263,7 @@ class Hub:
 
     def _on_push(self, push: list[Any]) -> None:
         self.now_s = time.monotonic()
+        self._connections.hold()
         try:
             kind, name = push[0], push[1]
             channel = self.channels.get(name)

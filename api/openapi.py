@@ -123,7 +123,7 @@ def _parameters(call: Call, schemas: _Schemas) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
     if call.query is not None:
         for name, schema in schemas.properties(call.query).items():
-            yield {"name": name, "in": "query", "required": False, "schema": schema}
+            yield {"name": name, "in": "query", "required": False, "schema": _not_null(schema)}
     for header in call.headers:
         pattern = {} if header.pattern is None else {"pattern": header.pattern}
         yield {
@@ -133,6 +133,12 @@ def _parameters(call: Call, schemas: _Schemas) -> Iterator[dict[str, Any]]:
             "description": header.description,
             "schema": {"type": "string", **pattern},
         }
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is left out, never null."""
+    given = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    return given[0] if len(given) == 1 else {key: value for key, value in schema.items() if key != "default" or value}
 
 
 def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
         if refusal not in by_status[STATUSES[refusal]]:
             by_status[STATUSES[refusal]].append(refusal)
     for status, kinds in sorted(by_status.items()):
-        told = "\n".join(f"- `{kind.code}`: {_title(kind)}" for kind in kinds)
+        told = "\n".join(f"`{kind.code}`: {_title(kind)}" for kind in kinds)
         made[str(status)] = {"description": told, "content": {PROBLEM_JSON: {"schema": schemas.of(Problem)}}}
     return made
 

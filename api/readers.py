@@ -1,15 +1,14 @@
 """Readers: everybody who follows a channel, each kind with its own way to be written to.
 
-A reader is *settling* (it waits for what the log and the row owe it), *live* (it is at the channel's end and gets each
-event as it comes), *slow* (its buffer is full; nothing is written until it has drained, then it settles again and gets a
-snapshot) or *left*. All of it happens on the relay's loop, but for what says otherwise.
+A reader is *settling* (it waits for the log and the row to be read; *fetching* while they are), *live* (it is at the
+channel's end and gets each event as it comes), *slow* (its buffer is full; nothing is written until it has drained, then
+it settles again and gets a snapshot) or *left*. All of it happens on the relay's loop, but for what says otherwise.
 
 Memory a slow reader takes: its buffer's limit and one frame.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import threading
@@ -19,11 +18,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
 from api import wire
 from api.close_codes import CloseCode
+from api.connections import Connection
 from api.inbound import Answer, Cancel, Closed, Inbound, Misbehaved
 from shared.events import EventId
 from shared.settings import Settings
@@ -64,6 +64,7 @@ Target: TypeAlias = MessageTarget
 
 class State(Enum):
     SETTLING = auto()
+    FETCHING = auto()
     LIVE = auto()
     SLOW = auto()
     LEFT = auto()
@@ -155,40 +156,49 @@ class Reader(ABC):
             self.channel.on_resumed(self)
 
 
-class _Connected(Reader, asyncio.Protocol):
+class Place(Protocol):
+    """What a reader was admitted to, and gives back once."""
+
+    def release(self) -> None: ...
+
+
+class ConnectedReader(Reader):
     """A reader with a connection of its own."""
 
-    __slots__ = ("_closed_with", "_closing_since_s", "_release", "_transport")
+    __slots__ = ("_closed_with", "_closing_since_s", "_connection", "_place")
 
-    def __init__(self, hub: Following, target: Target, release: Callable[[], None]) -> None:
+    def __init__(self, hub: Following, target: Target, place: Place) -> None:
         super().__init__(hub, target)
-        self._release = release
-        self._transport: asyncio.Transport | None = None
+        self._place = place
+        self._connection: Connection | None = None
         self._closed_with: CloseCode | None = None
         self._closing_since_s = 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
-        self._transport.set_write_buffer_limits(high=self.hub.settings.socket_buffer_bytes)
-        tune(transport.get_extra_info("socket"), self.hub.settings)
+    def begin(self, connection: Connection) -> None:
+        """The connection stands; nothing was written to it by the relay yet."""
+        self._connection = connection
         self.on_open()
         self.hub.join(self)
 
     def on_open(self) -> None:
-        """The connection stands; nothing was written yet."""
+        """Write what comes first."""
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """What the client sent."""
+
+    def connection_lost(self) -> None:
+        self._connection = None
         self.hub.leave(self)
         self.hub.forget(self)
-        self._release()
+        self._place.release()
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self._connection is not None:
+            self._connection.abort()
 
     def close(self, code: CloseCode) -> None:
-        if self._closed_with is not None or self._transport is None:
+        if self._closed_with is not None or self._connection is None:
             return
         self.hub.leave(self)
         self._closed_with = code
@@ -200,7 +210,7 @@ class _Connected(Reader, asyncio.Protocol):
         """Write the end; what waits before it is still sent."""
 
     def tick(self, now_s: float) -> None:
-        if self._transport is None:
+        if self._connection is None:
             return
         if self._closed_with is not None:
             self._tick_closing(now_s - self._closing_since_s)
@@ -215,52 +225,52 @@ class _Connected(Reader, asyncio.Protocol):
         """As `tick`, for a connection that is open and takes what it is sent."""
 
     def _tick_closing(self, age_s: float) -> None:
-        assert self._transport is not None
+        assert self._connection is not None
         if self._closed_with is CloseCode.TOO_SLOW:
             is_over = age_s > TOO_SLOW_GRACE_S
-        elif self._transport.get_write_buffer_size():
+        elif self._connection.unsent_bytes:
             is_over = age_s > max(self.hub.settings.slow_reader_s, CLOSE_GRACE_S)
         else:
             is_over = age_s > CLOSE_GRACE_S
         if is_over:
-            self._transport.abort()
+            self._connection.abort()
 
 
-class SocketReader(_Connected):
+class SocketReader(ConnectedReader):
     """A WebSocket whose handshake is done."""
 
     __slots__ = ("_awaits_pong", "_heard_at_s", "_inbound", "is_cancelling")
 
-    def __init__(self, hub: Following, target: Target, release: Callable[[], None]) -> None:
-        super().__init__(hub, target, release)
+    def __init__(self, hub: Following, target: Target, place: Place) -> None:
+        super().__init__(hub, target, place)
         self._inbound: Inbound | None = None
         self._heard_at_s = hub.now_s
         self._awaits_pong = False
         self.is_cancelling = False
 
     def deliver(self, frame: wire.Frame) -> None:
-        if self._transport is not None:
+        if self._connection is not None:
             self.wrote_at_s = self.hub.now_s
-            self._transport.write(frame.text())
+            self._connection.write(frame.text())
 
     def answer(self, data: bytes) -> None:
         """A reply to what the client said; lost where the client does not read."""
-        if self._transport is not None and not self.is_paused and self._closed_with is None:
-            self._transport.write(data)
+        if self._connection is not None and not self.is_paused and self._closed_with is None:
+            self._connection.write(data)
 
     def say_goodbye(self, code: CloseCode) -> None:
-        assert self._transport is not None
-        self._transport.write(wire.close_frame(code, code.reason))
+        assert self._connection is not None
+        self._connection.write(wire.close_frame(code, code.reason))
 
     def tick_open(self, now_s: float) -> None:
-        assert self._transport is not None
+        assert self._connection is not None
         beat_s = self.hub.settings.heartbeat_socket_s
         if now_s - self._heard_at_s > 2 * beat_s + VANISHED_GRACE_S:
-            self._transport.abort()  # it did not even answer a ping
+            self._connection.abort()  # it did not even answer a ping
         elif now_s - self.wrote_at_s >= beat_s or (not self._awaits_pong and now_s - self._heard_at_s >= beat_s):
             self._awaits_pong = True
             self.wrote_at_s = now_s
-            self._transport.write(wire.PING)
+            self._connection.write(wire.PING)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at_s = self.hub.now_s
@@ -289,60 +299,58 @@ class SocketReader(_Connected):
                 case Misbehaved():
                     self.close(said.code)
                 case Closed():
-                    if self._transport is None:
+                    if self._connection is None:
                         return
                     if self._closed_with is None:
                         self.hub.leave(self)
                         self._closed_with = CloseCode.FINISHED
                         self._closing_since_s = time.monotonic()
-                        self._transport.write(said.answer)
-                    self._transport.close()
+                        self._connection.write(said.answer)
+                    self._connection.close()
 
 
 _NOT_HEARD: Final = frozenset({CloseCode.FLOOD, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.BROKEN})
 """After these nothing that comes in is looked at."""
 
 
-class EventStreamReader(_Connected):
+class EventStreamReader(ConnectedReader):
     """Server-Sent Events: an answer that this reader writes from its head on. `chunked` False is for HTTP/1.0."""
 
     __slots__ = ("_chunked", "_head", "_unread_bytes")
 
-    def __init__(
-        self, hub: Following, target: Target, release: Callable[[], None], *, head: bytes, chunked: bool
-    ) -> None:
-        super().__init__(hub, target, release)
+    def __init__(self, hub: Following, target: Target, place: Place, *, head: bytes, chunked: bool) -> None:
+        super().__init__(hub, target, place)
         self._head = head
         self._chunked = chunked
         self._unread_bytes = 0
 
     def on_open(self) -> None:
-        assert self._transport is not None
+        assert self._connection is not None
         head, self._head = self._head, b""
-        self._transport.write(head + self._framed(wire.RETRY))
+        self._connection.write(head + self._framed(wire.RETRY))
 
     def _framed(self, data: bytes) -> bytes:
         return wire.chunk(data) if self._chunked else data
 
     def deliver(self, frame: wire.Frame) -> None:
-        if self._transport is not None:
+        if self._connection is not None:
             self.wrote_at_s = self.hub.now_s
-            self._transport.write(frame.chunk() if self._chunked else frame.sse())
+            self._connection.write(frame.chunk() if self._chunked else frame.sse())
 
     def say_goodbye(self, code: CloseCode) -> None:
-        assert self._transport is not None
+        assert self._connection is not None
         if code is CloseCode.TOO_SLOW:
-            self._transport.abort()
+            self._connection.abort()
             return
         if self._chunked:
-            self._transport.write(wire.LAST_CHUNK)
-        self._transport.close()
+            self._connection.write(wire.LAST_CHUNK)
+        self._connection.close()
 
     def tick_open(self, now_s: float) -> None:
-        assert self._transport is not None
+        assert self._connection is not None
         if now_s - self.wrote_at_s >= self.hub.settings.heartbeat_socket_s:
             self.wrote_at_s = now_s
-            self._transport.write(self._framed(wire.HEARTBEAT))
+            self._connection.write(self._framed(wire.HEARTBEAT))
 
     def data_received(self, data: bytes) -> None:
         self._unread_bytes += len(data)

@@ -22,7 +22,17 @@ from api import wire
 from api.catch_up import ReaderSource, Sources, is_done
 from api.close_codes import CloseCode
 from api.hub import Hub, OnCancel
-from api.readers import Ended, EventStreamReader, Heartbeat, MessageTarget, QueueReader, SocketReader, Waiter
+from api.readers import (
+    ConnectedReader,
+    Ended,
+    EventStreamReader,
+    Heartbeat,
+    MessageTarget,
+    QueueReader,
+    SocketReader,
+    Waiter,
+    tune,
+)
 from shared import keys
 from shared.errors import Refused
 from shared.event_log import EventLog, Publication
@@ -90,7 +100,6 @@ class Relay:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hub: Hub | None = None
         self._stop: asyncio.Event | None = None
-        self._adopting: set[asyncio.Task[None]] = set()
         self._grace_s = 0.0
         self._is_stopped = False
 
@@ -165,7 +174,7 @@ class Relay:
 
     def adopt_socket(self, sock: socket.socket, target: MessageTarget, admission: Admission) -> None:
         """Own a WebSocket whose 101 was sent, and its admission."""
-        self._adopt(sock, lambda hub: SocketReader(hub, target, admission.release), admission, _RESTARTS)
+        self._adopt(sock, lambda hub: SocketReader(hub, target, admission), admission, _RESTARTS)
 
     def adopt_sse(
         self,
@@ -180,10 +189,11 @@ class Relay:
 
         `headers` are added to the answer's own. `chunked` False serves a client of HTTP/1.0.
         """
+        headers = list(headers)
         head = wire.event_stream_head(headers, chunked=chunked)
         self._adopt(
             sock,
-            lambda hub: EventStreamReader(hub, target, admission.release, head=head, chunked=chunked),
+            lambda hub: EventStreamReader(hub, target, admission, head=head, chunked=chunked),
             admission,
             wire.event_stream_head(headers, chunked=False),
         )
@@ -191,25 +201,18 @@ class Relay:
     def _adopt(
         self,
         sock: socket.socket,
-        make: Callable[[Hub], SocketReader | EventStreamReader],
+        make: Callable[[Hub], ConnectedReader],
         admission: Admission,
         goodbye: bytes,
     ) -> None:
-        sock.setblocking(False)
-
-        async def adopt(hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
-            try:
-                await loop.connect_accepted_socket(lambda: make(hub), sock)
-            except OSError:  # gone before it was ours
-                sock.close()
-                admission.release()
-
-        def begin(hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
-            task = loop.create_task(adopt(hub, loop))
-            self._adopting.add(task)
-            task.add_done_callback(self._adopting.discard)
-
-        if not self._post(begin):
+        try:
+            sock.setblocking(False)
+            tune(sock, self._settings)
+        except OSError:  # gone already
+            sock.close()
+            admission.release()
+            return
+        if not self._post(lambda hub, loop: hub.adopt(sock, make(hub))):
             _turn_away(sock, goodbye)
             admission.release()
 
@@ -291,7 +294,7 @@ class Relay:
     @property
     def is_connected(self) -> bool:
         """Whether the subscription connection stands."""
-        return self._hub is not None and self._hub.redis_is_up
+        return self._hub is not None and self._hub.is_connected
 
 
 def _turn_away(sock: socket.socket, goodbye: bytes) -> None:

@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping
 from uuid import UUID
 
-import redis
 from flask import Flask
-from sqlalchemy.exc import SQLAlchemyError
 
 from api import announcing
 from api.app import create_app
@@ -16,7 +14,7 @@ from api.relay import Relay
 from api.services import Probe
 from shared import engine, event_log, migrate
 from shared.doorbell import Doorbell, make_celery
-from shared.errors import StoreUnavailable
+from shared.errors import LogUnavailable, StoreUnavailable
 from shared.event_log import EventLog
 from shared.records import Principal
 from shared.settings import InvalidSettings, Settings, load
@@ -44,8 +42,8 @@ def _build(settings: Settings) -> Flask:
         application="api",
     )
     redis_url = settings.redis_url.get_secret_value()
-    client = event_log.connect(redis_url)
-    store, log = Store(pool), EventLog(client, retention_s=settings.log_retention_s)
+    log = EventLog(event_log.connect(redis_url), retention_s=settings.log_retention_s)
+    store = Store(pool)
     doorbell = Doorbell(make_celery(redis_url))
 
     def on_cancel(message_id: UUID, user_id: UUID) -> None:
@@ -58,7 +56,7 @@ def _build(settings: Settings) -> Flask:
         return "ok"
 
     def redis_answers() -> str:
-        client.ping()
+        log.ping()
         return "ok"
 
     def workers() -> str:
@@ -72,8 +70,8 @@ def _build(settings: Settings) -> Flask:
         doorbell,
         Relay(redis_url=redis_url, log=log, rows=store, settings=settings, on_cancel=on_cancel),
         probes=(
-            Probe(name="migrations", look=migrations, failures=(SQLAlchemyError, _NotMigrated)),
-            Probe(name="redis", look=redis_answers, failures=(redis.RedisError,)),
+            Probe(name="migrations", look=migrations, failures=(StoreUnavailable, _NotMigrated)),
+            Probe(name="redis", look=redis_answers, failures=(LogUnavailable,)),
             Probe(name="workers", look=workers, failures=(StoreUnavailable,)),
         ),
     )

@@ -11,6 +11,7 @@ All that a reader received over all of its connections is kept, in order; `recon
 from __future__ import annotations
 
 import time
+import urllib.parse
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -39,10 +40,11 @@ class Reader(ABC):
     `frames` are the payloads as they came, `events` those of them that are StreamEvents.
     """
 
-    def __init__(self, base_url: str, token: str | None) -> None:
+    def __init__(self, base_url: str, token: str | None, *, ticket: str | None = None) -> None:
         self.frames: list[bytes] = []
         self._base_url = base_url.rstrip("/")
         self._token = token
+        self._ticket = ticket
         self._path = ""
         self.ended = False
         """Whether the server has ended the newest connection."""
@@ -147,8 +149,8 @@ class Reader(ABC):
 class SocketReader(Reader):
     """A WebSocket client. What it may send back goes through `send`."""
 
-    def __init__(self, base_url: str, token: str | None) -> None:
-        super().__init__(base_url, token)
+    def __init__(self, base_url: str, token: str | None, *, ticket: str | None = None) -> None:
+        super().__init__(base_url, token, ticket=ticket)
         self._socket: websockets.sync.client.ClientConnection | None = None
         self.close_code: int | None = None
         self.close_reason = ""
@@ -159,15 +161,17 @@ class SocketReader(Reader):
 
     def _connect(self, path: str, after: str | None) -> None:
         self.close_code = None
-        query = "" if after is None else f"?after={after}"
+        given = {"after": after, "ticket": self._ticket}
+        query = urllib.parse.urlencode({name: value for name, value in given.items() if value is not None})
         self._socket = websockets.sync.client.connect(
-            f"{self._base_url.replace('http', 'ws', 1)}{path}/socket{query}",
+            f"{self._base_url.replace('http', 'ws', 1)}{path}/socket?{query}",
             additional_headers={} if self._token is None else {"Authorization": f"Bearer {self._token}"},
             proxy=None,
             max_size=None,
             max_queue=None,
             open_timeout=WAIT_S,
             close_timeout=2,
+            legacy=True,  # a connection, and no context manager of one
         )
 
     def _next(self, timeout_s: float) -> bytes | None:
@@ -190,8 +194,8 @@ class SocketReader(Reader):
 class SseReader(Reader):
     """An EventSource. `status_code` is the answer's: 204 tells a reader that it has had everything."""
 
-    def __init__(self, base_url: str, token: str | None) -> None:
-        super().__init__(base_url, token)
+    def __init__(self, base_url: str, token: str | None, *, ticket: str | None = None) -> None:
+        super().__init__(base_url, token, ticket=ticket)
         self.ids: list[str] = []
         """The `id` fields, one for each frame that has one."""
         self.comments = 0
@@ -204,9 +208,10 @@ class SseReader(Reader):
         headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
         if after is not None:
             headers["Last-Event-ID"] = after
+        given = {} if self._ticket is None else {"ticket": self._ticket}
         # a connection of its own: whoever closes it takes nothing from others
         self._http = httpx.Client(base_url=self._base_url, headers=headers, timeout=WAIT_S, trust_env=False)
-        self._response = self._http.send(self._http.build_request("GET", f"{path}/events"), stream=True)
+        self._response = self._http.send(self._http.build_request("GET", f"{path}/events", params=given), stream=True)
         self.status_code = self._response.status_code
         if self._response.is_error:
             self._response.read()

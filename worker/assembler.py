@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -31,12 +32,12 @@ class RefusalText(msgspec.Struct, frozen=True):
 Output: TypeAlias = Text | RefusalText
 
 
-class DraftCall(msgspec.Struct):
-    """A tool call as it is being written. `arguments` is raw text; `too_long` where it was cut."""
+class DraftCall(msgspec.Struct, frozen=True):
+    """A tool call as it was written. `arguments` is raw text; `too_long` where it was cut."""
 
-    name: str = ""
-    arguments: str = ""
-    too_long: bool = False
+    name: str
+    arguments: str
+    too_long: bool
 
 
 class MalformedStream(Exception):
@@ -59,6 +60,7 @@ class _Function(msgspec.Struct):
 
 class _CallFragment(msgspec.Struct):
     index: int = 0
+    id: str | None = None
     function: _Function | None = None
 
 
@@ -85,7 +87,7 @@ class _Error(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: _Error | str | None = None
 
@@ -93,16 +95,72 @@ class _Chunk(msgspec.Struct):
 _decoder: Final = msgspec.json.Decoder(_Chunk)
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+MAX_NAME_CHARS: Final = 200
+MOST_TOKENS: Final = 1_000_000_000
+"""Of one answer, so that no provider's figure overflows a sum of ours."""
+
+
+class _Pieces:
+    """Text that comes in pieces, without what neither Postgres nor UTF-8 can hold: NUL and lone surrogates.
+
+    Some servers cut a character outside the basic plane into two surrogates, one a piece: these are put together again.
+    """
+
+    __slots__ = ("_high",)
+
+    def __init__(self) -> None:
+        self._high = ""
+
+    def take(self, piece: str) -> str:
+        """What of the text so far became storable with `piece`."""
+        text, self._high = self._high + piece, ""
+        if _UNSTORABLE.search(text) is None:
+            return text
+        text = text.replace("\x00", "")
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._high = text[:-1], text[-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+
+
+class _Writing:
+    """A tool call while its fragments come."""
+
+    def __init__(self, call_id: str | None, max_arguments_bytes: int) -> None:
+        self.call_id = call_id
+        self._name = ""
+        self._name_pieces = _Pieces()
+        self._arguments: list[str] = []
+        self._argument_pieces = _Pieces()
+        self._room = max_arguments_bytes
+        self._too_long = False
+
+    def take(self, function: _Function) -> None:
+        if function.name and len(self._name) < MAX_NAME_CHARS:
+            self._name = (self._name + self._name_pieces.take(function.name))[:MAX_NAME_CHARS]
+        if function.arguments and not self._too_long:
+            text = self._argument_pieces.take(function.arguments)
+            fitting, size = _fitting(text, self._room)
+            self._room -= size
+            self._too_long = len(fitting) < len(text)
+            self._arguments.append(fitting)
+
+    @property
+    def draft(self) -> DraftCall:
+        return DraftCall(name=self._name, arguments="".join(self._arguments), too_long=self._too_long)
 
 
 class Assembler:
     """One round's stream. `feed` takes bytes cut anywhere; once it ended, the attributes tell what it came to."""
 
     def __init__(self, *, max_text_bytes: int, max_arguments_bytes: int, max_calls: int) -> None:
-        """`max_text_bytes`: UTF-8 bytes of text taken; what comes after them sets `is_too_long` and is left out."""
+        """`max_text_bytes`: UTF-8 bytes of text taken; what comes after them sets `is_too_long` and is left out.
+
+        Calls beyond `max_calls` are left out too: the model is not told of them, nor that it made them.
+        """
+        self.failure: MalformedStream | ProviderLine | None = None
+        """What broke the stream; nothing that came behind it is taken."""
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
-        self.calls: list[DraftCall] = []
         self.refused = False
         self.is_too_long = False
         self.is_done = False
@@ -110,28 +168,47 @@ class Assembler:
         self._room = max_text_bytes
         self._max_arguments_bytes = max_arguments_bytes
         self._max_calls = max_calls
-        self._by_index: dict[int, DraftCall] = {}
+        self._content = _Pieces()
+        self._refusal = _Pieces()
+        self._calls: list[_Writing] = []
+        self._by_index: dict[int, _Writing | None] = {}
         self._rest = b""
 
+    @property
+    def calls(self) -> list[DraftCall]:
+        """The calls as far as they came, in the order of their first fragments."""
+        return [call.draft for call in self._calls]
+
     def feed(self, data: bytes) -> list[Output]:
-        """Raises `MalformedStream` or `ProviderLine`."""
-        outputs: list[Output] = []
+        """The text in `data`, up to where the stream broke: see `failure`."""
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
+        outputs = self._take_lines(lines)
         if len(self._rest) > MAX_LINE_BYTES:
-            raise MalformedStream("a line without an end")
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._take(line[5:].strip(), outputs)
+            self._break(MalformedStream("a line without an end"))
         return outputs
 
     def end(self) -> list[Output]:
-        """The stream is over; its last line may lack its end. Raises as `feed`."""
-        outputs: list[Output] = []
+        """The stream is over; its last line may lack its end."""
         rest, self._rest = self._rest, b""
-        if rest.startswith(b"data:"):
-            self._take(rest[5:].strip(), outputs)
+        return self._take_lines([rest])
+
+    def _take_lines(self, lines: Sequence[bytes]) -> list[Output]:
+        outputs: list[Output] = []
+        for line in lines:
+            if self.failure is not None:
+                break
+            if line.startswith(b"data:"):
+                try:
+                    self._take(line[5:].strip(), outputs)
+                except (MalformedStream, ProviderLine) as failure:
+                    self._break(failure)
         return outputs
+
+    def _break(self, failure: MalformedStream | ProviderLine) -> None:
+        if self.failure is None:
+            self.failure = failure
+        self._rest = b""
 
     def _take(self, payload: bytes, outputs: list[Output]) -> None:
         if payload == b"[DONE]":
@@ -145,9 +222,9 @@ class Assembler:
             raise ProviderLine(error.type or "", str(error.code or ""))
         if chunk.usage is not None:
             self.usage = Usage(
-                prompt_tokens=chunk.usage.prompt_tokens,
-                completion_tokens=chunk.usage.completion_tokens,
-                total_tokens=chunk.usage.total_tokens,
+                prompt_tokens=_tokens(chunk.usage.prompt_tokens),
+                completion_tokens=_tokens(chunk.usage.completion_tokens),
+                total_tokens=_tokens(chunk.usage.total_tokens),
             )
         if not chunk.choices:
             return
@@ -156,47 +233,57 @@ class Assembler:
             self.finish_reason = choice.finish_reason
         if choice.delta is None:
             return
-        if choice.delta.content and (text := self._fit(choice.delta.content)):
+        if choice.delta.content and (text := self._fit(self._content.take(choice.delta.content))):
             outputs.append(Text(text))
-        if choice.delta.refusal and (text := self._fit(choice.delta.refusal)):
+        if choice.delta.refusal and (text := self._fit(self._refusal.take(choice.delta.refusal))):
             self.refused = True
             outputs.append(RefusalText(text))
         for fragment in choice.delta.tool_calls or ():
-            self._take_fragment(fragment)
+            call = self._call_of(fragment)
+            if call is not None and fragment.function is not None:
+                call.take(fragment.function)
 
     def _fit(self, text: str) -> str:
-        text = _UNSTORABLE.sub("", text)
-        size = len(text) if text.isascii() else len(text.encode())
-        if size > self._room:
+        fitting, size = _fitting(text, self._room)
+        if len(fitting) < len(text):
             self.is_too_long = True
-            text = text.encode()[: self._room].decode(errors="ignore")
             size = self._room
         self._room -= size
-        self.has_text = self.has_text or bool(text)
-        return text
+        self.has_text = self.has_text or bool(fitting)
+        return fitting
 
-    def _take_fragment(self, fragment: _CallFragment) -> None:
-        call = self._by_index.get(fragment.index)
-        if call is None:
-            if len(self.calls) >= self._max_calls:
-                return
-            call = self._by_index[fragment.index] = DraftCall()
-            self.calls.append(call)
-        if fragment.function is None:
-            return
-        if fragment.function.name:
-            call.name += _UNSTORABLE.sub("", fragment.function.name)[:200]
-        if fragment.function.arguments:
-            if len(call.arguments) + len(fragment.function.arguments) > self._max_arguments_bytes:
-                call.too_long = True
-            else:
-                call.arguments += _UNSTORABLE.sub("", fragment.function.arguments)
+    def _call_of(self, fragment: _CallFragment) -> _Writing | None:
+        """The call that a fragment belongs to; None for one too many."""
+        known = self._by_index.get(fragment.index)
+        # some servers give every call the index 0; only its first fragment bears an id
+        if known is not None and not (fragment.id and known.call_id and fragment.id != known.call_id):
+            return known
+        if len(self._calls) >= self._max_calls:
+            self._by_index[fragment.index] = None
+            return None
+        made = self._by_index[fragment.index] = _Writing(fragment.id, self._max_arguments_bytes)
+        self._calls.append(made)
+        return made
+
+
+def _fitting(text: str, room: int) -> tuple[str, int]:
+    """As much of `text` as fits `room` UTF-8 bytes, never a part of a character, and its bytes."""
+    size = len(text) if text.isascii() else len(text.encode())
+    if size <= room:
+        return text, size
+    raw = text.encode()[:room]
+    fitting = raw.decode(errors="ignore")
+    return fitting, len(fitting.encode())
+
+
+def _tokens(told: int) -> int:
+    return min(max(told, 0), MOST_TOKENS)
 
 
 def _decode(payload: bytes) -> _Chunk:
     try:
         return _decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     # msgspec refuses lone surrogates, which some servers send where they cut an emoji; they are stripped later
     try:

@@ -36,7 +36,6 @@ class Hold:
     def __init__(self, message_id: UUID, valid_until: float) -> None:
         self.message_id = message_id
         self.valid_until = valid_until
-        self.held_since = time.monotonic()
         self._stop: Stop | None = None
         self._changed = threading.Event()
         self._on_stop: Callable[[], object] | None = None
@@ -127,7 +126,10 @@ class LeaseKeeper:
         """Keep the lease while the context lasts. `claimed_at`: `time.monotonic` before the claim was sent."""
         hold = Hold(lease.message_id, claimed_at + self._lease_s)
         with self._lock:
+            before = self._holds.get(lease.message_id)
             self._holds[lease.message_id] = hold
+        if before is not None:  # its lease ran out, and this very process took the message again
+            before.ask_to_stop(Stop.LOST)
         if self._draining:
             hold.ask_to_stop(Stop.DRAIN)
         try:
@@ -156,16 +158,16 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         sent_at = time.monotonic()
+        holds = self._all()
         try:
-            held = self._store.renew_leases(self.owner, lease_s=self._lease_s)
+            held = self._store.renew_leases(self.owner, [hold.message_id for hold in holds], lease_s=self._lease_s)
         except StoreUnavailable:
             _log.warning("leases not renewed: the database is away")
             return
-        for hold in self._all():
+        for hold in holds:
             known = held.get(hold.message_id)
             if known is None:
-                if hold.held_since < sent_at:
-                    hold.ask_to_stop(Stop.LOST)
+                hold.ask_to_stop(Stop.LOST)
                 continue
             hold.valid_until = sent_at + self._lease_s
             if known.cancel_requested:

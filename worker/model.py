@@ -66,6 +66,8 @@ class Model:
             "messages": request.messages,
             "stream": True,
             "stream_options": {"include_usage": True},
+            # the bytes are read as they come off the wire
+            "extra_headers": {"Accept-Encoding": "identity"},
         }
         if request.tools:
             wire["tools"] = request.tools
@@ -74,8 +76,12 @@ class Model:
                 yield response.http_response.aiter_raw()
         except openai.APIStatusError as error:
             raise _of_status(error) from error
-        except (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError) as error:
-            raise ProviderFailed(ErrorCode.PROVIDER_TIMEOUT, transient=True) from error
+        except openai.APITimeoutError as error:
+            code = ErrorCode.PROVIDER_TIMEOUT if _took_too_long(error) else ErrorCode.PROVIDER_UNAVAILABLE
+            raise ProviderFailed(code, transient=True) from error
+        except httpx2.TimeoutException as error:
+            code = ErrorCode.PROVIDER_TIMEOUT if _took_too_long(error) else ErrorCode.STREAM_BROKEN
+            raise ProviderFailed(code, transient=True) from error
         except openai.APIConnectionError as error:
             raise ProviderFailed(ErrorCode.PROVIDER_UNAVAILABLE, transient=True) from error
         except (httpx2.TransportError, aiohttp.ClientError, OSError, MalformedStream) as error:
@@ -87,6 +93,14 @@ class Model:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _took_too_long(error: BaseException) -> bool:
+    """Whether time ran out: the SDK's aiohttp transport calls every connection that is refused or lost a timeout, too."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, aiohttp.ClientError):
+        cause = cause.__cause__
+    return cause is None or isinstance(cause, TimeoutError)
 
 
 def _of_status(error: openai.APIStatusError) -> ProviderFailed:

@@ -58,7 +58,7 @@ class Publisher:
         self._text: list[str] = []  # not numbered yet
         self._pump: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._sent_at = 0.0
+        self._not_before = 0.0  # by `time.monotonic`: text that comes earlier waits and is merged
         self._has_delta = False
 
     @property
@@ -86,7 +86,7 @@ class Publisher:
         self._text.append(content)
         if self._pump is not None or self._timer is not None:
             return
-        wait_s = self._sent_at + self._window_s - time.monotonic()
+        wait_s = self._not_before - time.monotonic()
         if wait_s <= 0:
             self._start()
         else:
@@ -161,6 +161,7 @@ class Publisher:
             text = "".join(self._text)
             self._text.clear()
             self._has_delta = True
+            self._not_before = time.monotonic() + self._window_s
             for piece in events.split_text(text):
                 self._number(events.Delta, {"content": piece})
 
@@ -180,12 +181,11 @@ class Publisher:
     async def _send_all(self) -> None:
         while self._waiting or self._text:
             self._number_text()
-            self._sent_at = time.monotonic()
             if not self._may_append() or not await self._send_one():
                 # kept; tried again with the next piece of text, or by settle
-                self._sent_at += _RETRY_S
+                self._not_before = time.monotonic() + _RETRY_S
                 return
-            gap_s = self._sent_at + self._window_s - time.monotonic()
+            gap_s = self._not_before - time.monotonic()
             if self._text and not self._waiting and gap_s > 0:
                 self._timer = asyncio.get_running_loop().call_later(gap_s, self._start)
                 return

@@ -13,8 +13,6 @@ import threading
 import time
 from typing import Final
 
-import redis
-
 from shared import event_log, keys, notices, settings
 from shared.closing import append_ending, close
 from shared.doorbell import Doorbell, make_celery
@@ -33,13 +31,10 @@ ENDING_AGE_S: Final = 2.0
 
 
 class Sweeper:
-    def __init__(
-        self, store: Store, log: EventLog, doorbell: Doorbell, client: redis.Redis, read: settings.Settings
-    ) -> None:
+    def __init__(self, store: Store, log: EventLog, doorbell: Doorbell, read: settings.Settings) -> None:
         self._store = store
         self._log = log
         self._doorbell = doorbell
-        self._client = client
         self._settings = read
         self._healthy_since: float | None = None
 
@@ -88,8 +83,8 @@ class Sweeper:
 
     def _ring(self) -> None:
         try:
-            waiting = int(self._client.llen(keys.INTERACTIVE_QUEUE))
-        except (redis.RedisError, OSError):
+            waiting = self._log.bells_waiting(keys.INTERACTIVE_QUEUE)
+        except LogUnavailable:
             return
         room = MOST_BELLS_WAITING - waiting
         if room <= 0:
@@ -107,12 +102,10 @@ def main() -> None:
         print(f"chatrelay sweeper: the settings are wrong\n{error}", file=sys.stderr)
         raise SystemExit(2) from None
     redis_url = read.redis_url.get_secret_value()
-    client = event_log.connect(redis_url)
     sweeper = Sweeper(
         Store(make_engine(read.database_url.get_secret_value(), pool_size=2, application="sweeper")),
-        EventLog(client, retention_s=read.log_retention_s),
+        EventLog(event_log.connect(redis_url), retention_s=read.log_retention_s),
         Doorbell(make_celery(redis_url)),
-        client,
         read,
     )
     stopping = threading.Event()

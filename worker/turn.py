@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -40,6 +40,9 @@ from worker.tools import Registry, Situation
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+_SHOWN_OF_CUT: Final = 1000
+"""Characters that are kept of a call's arguments which were too long."""
 
 
 class Workshop(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,8 +261,7 @@ class Turn:
         self._check()
         if assembler.finish_reason is None and not assembler.is_too_long:
             raise ProviderFailed(ErrorCode.STREAM_INCOMPLETE, transient=True)
-        nothing = not assembler.has_text and not assembler.calls and not self.publisher.content
-        if nothing and assembler.finish_reason == "stop" and not self._took_effect():
+        if _is_empty(assembler) and not self._took_effect():
             raise ProviderFailed(ErrorCode.EMPTY_ANSWER, transient=True)
         return assembler
 
@@ -272,13 +274,13 @@ class Turn:
             if not done:
                 stream.cancel()
                 await asyncio.wait([stream])
-                if not stream.cancelled():
-                    stream.exception()
-                raise DeadlineOver
         finally:
             self._hold.when_stopped(None)
-            await self.publisher.settle()
-        if not stream.cancelled() and (error := stream.exception()) is not None:
+        error = None if stream.cancelled() else stream.exception()
+        await self.publisher.settle()
+        if not done:
+            raise DeadlineOver
+        if error is not None:
             raise error
 
     async def _read(self, request: ModelRequest, assembler: Assembler) -> None:
@@ -289,13 +291,16 @@ class Turn:
                 for output in assembler.feed(data):
                     publisher.text(between + output.content)
                     between = ""
-                if publisher.failure is not None:
-                    raise publisher.failure
+                for failure in (publisher.failure, assembler.failure):
+                    if failure is not None:
+                        raise failure
                 if assembler.is_done or assembler.is_too_long:
                     return
             for output in assembler.end():
                 publisher.text(between + output.content)
                 between = ""
+            if assembler.failure is not None:
+                raise assembler.failure
 
     def _judge(self, answer: Assembler) -> Outcome | None:
         """What an answer that came to its end means; None: its calls are to be run."""
@@ -355,7 +360,8 @@ class Turn:
         return StoredCall(
             tool_call_id=f"call_{message}_{self._lease.run}_{round_}_{index}",
             name=draft.name,
-            arguments=draft.arguments if not draft.too_long else "",
+            # what was cut is no JSON any more, and so never run
+            arguments=f"{draft.arguments[:_SHOWN_OF_CUT]}… (cut: too long)" if draft.too_long else draft.arguments,
         )
 
     def _run_calls(self, stored: StoredRound) -> None:
@@ -398,15 +404,17 @@ class Turn:
         return effect
 
     def _shown_calls(self) -> tuple[ToolCall, ...]:
-        """The calls of the stored rounds as a snapshot shows them."""
-        made = {effect.call.tool_call_id: effect.call for effect in self._effects}
-        return tuple(made.get(call.tool_call_id) or _started(call) for stored in self._rounds for call in stored.calls)
+        """The calls as an attempt's snapshot shows them: those that were made. Another is shown when it starts."""
+        return tuple(effect.call for effect in self._effects)
 
     def _took_effect(self) -> bool:
         return any(effect.call.state == "succeeded" for effect in self._effects)
 
     def _effects_in_words(self) -> str:
-        return "\n\n".join(effect.call.final_content for effect in self._effects if effect.call.final_content)
+        words = [effect.call.final_content for effect in self._effects if effect.call.final_content]
+        return joined(
+            words or [f"Done: {effect.call.name}." for effect in self._effects if effect.call.state == "succeeded"]
+        )
 
     # --- being interrupted, and going on -------------------------------------------------------------------------
 
@@ -425,7 +433,7 @@ class Turn:
         """`write` until the database has answered. Raises `Fenced`, also where the lease went meanwhile."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(StoreUnavailable),
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0),
             sleep=time.sleep,
             before=lambda _: self._still_held(),
             reraise=True,
@@ -465,6 +473,13 @@ class Turn:
             self._workshop.log.publish(publication)
         except LogUnavailable:
             _log.warning("a notice was not published: Redis is away")
+
+
+def _is_empty(answer: Assembler) -> bool:
+    """Neither text nor a call, and no other reason for that."""
+    if answer.has_text or answer.calls or answer.is_too_long:
+        return False
+    return answer.finish_reason not in ("length", "content_filter")
 
 
 def _started(call: StoredCall) -> ToolCall:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from flask import Flask
 from werkzeug.test import TestResponse
 
@@ -46,7 +48,9 @@ class Person:
             sent.setdefault("Authorization", f"Bearer {self.token}")
         data = raw if raw is not None else None if body is ... else json.dumps(body).encode()
         kind = media_type if data is not None else None
-        return self.app.test_client().open(path, method=method, data=data, content_type=kind, headers=sent)
+        return self.app.test_client().open(
+            path, method=method, data=data, content_type=kind, headers=sent, buffered=True
+        )
 
     def get(self, path: str, **rest: Any) -> TestResponse:
         return self.call("GET", path, **rest)
@@ -62,11 +66,14 @@ class Person:
 
     def project(self, **body: Any) -> dict[str, Any]:
         """A new project."""
-        return answered(self.post("/v1/projects", {"name": "A project", **body}), 201)
+        made: dict[str, Any] = answered(self.post("/v1/projects", {"name": "A project", **body}), 201)
+        return made
 
     def pair(self, project_id: str, content: str = "Hello", **rest: Any) -> dict[str, Any]:
         """A new pair of messages."""
-        return answered(self.post(f"/v1/projects/{project_id}/messages", {"content": content}, **rest), 202)
+        path = f"/v1/projects/{project_id}/messages"
+        made: dict[str, Any] = answered(self.post(path, {"content": content}, **rest), 202)
+        return made
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,23 @@ class Api:
             first_token_ms=None,
         )
         closing.append_ending(self.store, self.log, ending)
+
+
+@contextmanager
+def listening(client: redis.Redis, channel: str) -> Iterator[Callable[[], Any]]:
+    """Calls answer the next of what is published on `channel`."""
+    with client.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]  # redis-py's
+        subscription.subscribe(channel)
+        while not subscription.subscribed:
+            subscription.get_message(timeout=0.1)
+
+        def next_told() -> Any:
+            for _ in range(100):
+                if (message := subscription.get_message(timeout=5)) is not None:
+                    return json.loads(message["data"])
+            raise AssertionError(f"nothing was published on {channel}")
+
+        yield next_told
 
 
 def answered(response: TestResponse, status: int) -> Any:

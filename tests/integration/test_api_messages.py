@@ -7,7 +7,6 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 from pydantic import SecretStr
@@ -15,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from shared import keys
 from shared.event_log import EventLog
-from tests.integration.api_parts import Api, Person, answered, refused
+from tests.integration.api_parts import Api, Person, answered, listening, refused
 
 
 def messages(person: Person, project_id: str, query: str = "") -> list[dict[str, Any]]:
@@ -51,21 +50,13 @@ def test_watchers_of_the_project_are_told_of_both_messages(api: Api, redis_clien
     """After the commit, on the project's channel, as a GET shows them."""
     anna = api.person()
     project = anna.project()
-    with redis_client.pubsub(ignore_subscribe_messages=True) as watching:
-        watching.subscribe(keys.project_channel(project["id"]))
+    with listening(redis_client, keys.project_channel(project["id"])) as next_told:
         pair = anna.pair(project["id"])
-        told = [_next(watching), _next(watching)]
+        told = [next_told(), next_told()]
     assert told == [
         {"type": "message", "message": pair["userMessage"]},
         {"type": "message", "message": pair["assistantMessage"]},
     ]
-
-
-def _next(watching: Any) -> Any:
-    for _ in range(100):
-        if (message := watching.get_message(timeout=5)) is not None:
-            return msgspec.json.decode(message["data"])
-    raise AssertionError("nothing was published")
 
 
 def test_every_character_of_a_content_is_kept(api: Api) -> None:
@@ -326,12 +317,11 @@ def test_cancelling_a_message_that_a_worker_holds_nudges_the_worker(api: Api, re
     message_id = anna.pair(anna.project()["id"])["assistantMessage"]["id"]
     claim = api.store.claim(uuid.UUID(message_id), "worker", lease_s=60, max_tries=3)
     assert claim is not None
-    with redis_client.pubsub(ignore_subscribe_messages=True) as control:
-        control.subscribe(keys.CONTROL)
+    with listening(redis_client, keys.CONTROL) as next_told:
         assert answered(anna.post(f"/v1/messages/{message_id}/cancel"), 202)["status"] == "pending"
-        while _next(control) != {"type": "cancel", "messageId": message_id}:
+        while next_told() != {"type": "cancel", "messageId": message_id}:
             pass  # another test's
-    renewed = api.store.renew_leases("worker", lease_s=60)
+    renewed = api.store.renew_leases("worker", [uuid.UUID(message_id)], lease_s=60)
     assert renewed[uuid.UUID(message_id)].cancel_requested
 
 
@@ -340,10 +330,9 @@ def test_an_interrupting_message_cancels_what_runs(api: Api, redis_client: redis
     project = anna.project()
     running = anna.pair(project["id"])["assistantMessage"]["id"]
     api.store.claim(uuid.UUID(running), "worker", lease_s=60, max_tries=3)
-    with redis_client.pubsub(ignore_subscribe_messages=True) as control:
-        control.subscribe(keys.CONTROL)
+    with listening(redis_client, keys.CONTROL) as next_told:
         answered(anna.post(f"/v1/projects/{project['id']}/messages", {"content": "x", "onBusy": "interrupt"}), 202)
-        while _next(control) != {"type": "cancel", "messageId": running}:
+        while next_told() != {"type": "cancel", "messageId": running}:
             pass  # another test's
 
 

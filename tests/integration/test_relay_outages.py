@@ -243,6 +243,36 @@ def test_with_both_down_a_reader_is_kept_until_one_is_back(set_up: SetUp, own_va
     assert reader.transcript == story.transcript
 
 
+def test_a_relay_that_starts_without_redis_answers_from_the_row_and_goes_on_when_it_comes(
+    set_up: SetUp, own_valkey: EmbeddedValkey
+) -> None:
+    stage = set_up()
+    story = begun(stage)
+    story.say("stored")
+    story.commit("pending")
+    own_valkey.kill()
+    late = set_up()
+    late.rows.put(stage.rows.reader_rows([story.message_id])[story.message_id])
+    reader = late.socket(story.target())
+    assert isinstance(reader.until(EventId(1, 1)), Snapshot)
+    assert not late.relay.is_connected
+    own_valkey.restart()
+    story.say(" and said")
+    reader.until(EventId(1, 2))
+
+
+def test_a_relay_that_has_just_started_reads_the_log(set_up: SetUp) -> None:
+    """Its first reader does not find it without Redis for the moment that connecting takes."""
+    story = begun(set_up())
+    story.finish()
+    for _ in range(10):
+        stage = set_up()
+        stage.rows.put(story.rows.reader_rows([story.message_id])[story.message_id])
+        reader = stage.socket(story.target())
+        assert reader.until_closed() == 1000
+        assert not any(isinstance(event, Snapshot) for event in reader.events)
+
+
 def test_a_payload_that_no_writer_made_is_passed_over(
     set_up: SetUp, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

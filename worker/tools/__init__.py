@@ -22,6 +22,8 @@ from shared.records import StoredCall
 from shared.store import Effect, Told
 
 GROUP: Final = "chatrelay.tools"
+MAX_DEPTH: Final = 128
+"""Containers inside one another in a call's arguments."""
 
 
 class ToolRefused(Refused):
@@ -43,8 +45,11 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 class Tool(Protocol):
     name: str
     description: str
-    parameters: dict[str, Any]
-    """JSON Schema 2020-12 of the arguments, an object."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON Schema 2020-12 of the arguments, an object."""
+        ...
 
     def prepare(self, arguments: dict[str, Any], situation: Situation) -> Effect:
         """The effect of a call. Raises `ToolRefused`."""
@@ -94,6 +99,8 @@ class Registry:
             arguments = msgspec.json.decode(call.arguments or "{}")
         except (msgspec.DecodeError, RecursionError):
             return refusal("The arguments are not JSON.")
+        if problem := _unusable(arguments):
+            return refusal(f"The arguments {problem}.")
         problems = [
             f"{'/'.join(map(str, error.instance_path)) or 'arguments'}: {error.message[:300]}"
             for error, _ in zip(self._schemas[call.name].iter_errors(arguments), range(5), strict=False)
@@ -104,6 +111,23 @@ class Registry:
             return tool.prepare(arguments, situation)
         except ToolRefused as error:
             return refusal(error.detail)
+
+
+def _unusable(arguments: Any) -> str | None:
+    """What is wrong with JSON that no document could hold, and that no check of a schema would survive."""
+    level = [arguments]
+    for _ in range(MAX_DEPTH + 1):
+        if any(isinstance(value, str) and "\x00" in value for value in level):
+            return "contain the character U+0000"
+        containers = [value for value in level if isinstance(value, dict | list)]
+        if not containers:
+            return None
+        level = [
+            part
+            for container in containers
+            for part in ((*container, *container.values()) if isinstance(container, dict) else container)
+        ]
+    return f"are nested deeper than {MAX_DEPTH}"
 
 
 def refusal(error: str) -> Told:

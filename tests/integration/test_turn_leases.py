@@ -1,0 +1,108 @@
+"""Claims are kept alive by whoever really works on them, and by nobody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from dev.scripted_model import control
+from dev.scripted_model.control import ScriptedModel
+from shared.records import Lease
+from shared.store import Effect, Store
+from tests.integration.worker_parts import Bench, eventually, opened_bench
+from worker.leases import LeaseKeeper, Stop
+from worker.tools import Registry, Situation
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[ScriptedModel]:
+    with control.running(pace="full") as model:
+        yield model
+
+
+@pytest.fixture
+def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
+    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
+        yield made
+
+
+class Broken:
+    name = "broken"
+    description = "Has a fault."
+    parameters: ClassVar[dict[str, Any]] = {"type": "object"}
+
+    def prepare(self, arguments: dict[str, Any], situation: Situation) -> Effect:
+        raise RuntimeError("a fault of the tool's")
+
+
+def test_a_lease_is_renewed_while_its_turn_lasts(bench: Bench) -> None:
+    bench.model.say("go", {"stall": True})
+    message_id = bench.ask()
+    turn = bench.start(bench.workshop(lease_s=2, heartbeat_s=0.1), message_id)
+    eventually(lambda: bench.column(message_id, "lease_until") is not None)
+    first = bench.column(message_id, "lease_until")
+    eventually(lambda: bool(bench.column(message_id, "lease_until") > first))
+    bench.cancel(message_id)
+    turn.join()
+    assert bench.check(message_id)[0].status == "cancelled"
+
+
+def test_the_lease_of_a_turn_that_broke_runs_out_though_its_worker_lives(bench: Bench) -> None:
+    """The same worker goes on renewing its other message; the broken one is taken and tried again."""
+    bench.model.say("broken", {"tool": {"name": "broken", "arguments": {}}})
+    bench.model.say("held", {"stall": True})
+    broken = bench.ask("broken")
+    held = bench.ask("held", project_id=bench.new_project())
+    workshop = msgspec.structs.replace(bench.workshop(lease_s=1, heartbeat_s=0.1), tools=Registry([Broken()]))
+    holding = bench.start(workshop, held)
+    bench.model.wait_requests(1)
+    with pytest.raises(RuntimeError, match="a fault"):
+        bench.start(workshop, broken).join()
+    taken: list[uuid.UUID] = []
+
+    def lapsed() -> bool:
+        taken.extend(one.message_id for one in bench.store.take_lapsed(limit=10))
+        return bool(taken)
+
+    eventually(lapsed)
+    assert taken == [broken]
+    bench.cancel(held)
+    holding.join()
+
+
+def test_leases_are_not_renewed_while_the_streams_stand_still(bench: Bench) -> None:
+    """A worker that can't stream must not hold messages."""
+    message_id = bench.ask()
+    claim = bench.store.claim(message_id, "worker", lease_s=60, max_tries=3)
+    assert claim is not None
+    looked = threading.Semaphore(0)
+
+    def silent_s() -> float:
+        looked.release()
+        return 1.0
+
+    keeper = LeaseKeeper(bench.store, "worker", lease_s=1, heartbeat_s=0.02, loop_silent_s=silent_s)
+    before = bench.column(message_id, "lease_until")
+    with keeper.hold(claim.lease, claimed_at=time.monotonic()):
+        keeper.start()
+        for _ in range(10):
+            assert looked.acquire(timeout=30)
+        keeper.stop()
+    assert bench.column(message_id, "lease_until") == before
+
+
+def test_a_process_that_takes_its_own_lapsed_message_again_ends_the_turn_before(store: Store) -> None:
+    """Both have the same owner in the row; only the newer one's attempt counts."""
+    keeper = LeaseKeeper(store, "worker", lease_s=10, heartbeat_s=3, loop_silent_s=lambda: 0.0)
+    lease = Lease(message_id=uuid.uuid4(), project_id=uuid.uuid4(), owner="worker", attempt=1, run=1)
+    with keeper.hold(lease, claimed_at=time.monotonic()) as older:
+        again = msgspec.structs.replace(lease, attempt=2)
+        with keeper.hold(again, claimed_at=time.monotonic()) as newer:
+            assert (older.stop_reason, newer.stop_reason) == (Stop.LOST, None)
+        assert keeper.count == 0
