@@ -823,8 +823,8 @@ def test_a_retry_of_an_error_goes_on_from_the_stored_round(bench: Bench) -> None
 
 
 def test_a_retry_of_a_success_begins_anew_and_undoes_nothing(bench: Bench) -> None:
-    first = [{"text": "One."}, {"tool": edit("/items/-", 1, op="add")}]
-    second = [{"text": "Two."}, {"tool": edit("/items/-", 2, op="add")}]
+    first: list[dict[str, Any]] = [{"text": "One."}, {"tool": edit("/items/-", 1, op="add")}]
+    second: list[dict[str, Any]] = [{"text": "Two."}, {"tool": edit("/items/-", 2, op="add")}]
     bench.model.on("go", rounds(attempts(first, second), [{"text": "Done."}]))
     message_id = bench.ask()
     workshop = bench.workshop()
