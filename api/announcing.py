@@ -40,8 +40,9 @@ def submitted(log: EventLog, doorbell: Doorbell, pair: Submitted) -> None:
 
 
 def retried(log: EventLog, doorbell: Doorbell, message: Message) -> None:
-    """A final message is back in the queue."""
-    if doorbell.ring(message.id):
+    """A final message is back in the queue, or its component is to be built again."""
+    rung = doorbell.ring_builder(message.id) if message.status == "building" else doorbell.ring(message.id)
+    if rung:
         publish(log, [notices.message_made(message)])
 
 

@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 from flask import Flask
 
-from api import docs, errors, health, messages, origins, page, projects, streams, tickets
+from api import docs, errors, health, jobs, messages, origins, page, projects, streams, tickets
 from api.calls import Call
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
 from api.refusals import UpgradeRequired
@@ -26,6 +26,7 @@ EXTENSION: Final = "chatrelay"
 CALLS: Final[tuple[Call, ...]] = (
     *projects.calls,
     *messages.calls,
+    *jobs.calls,
     *streams.calls,
     *tickets.calls,
     *health.calls,
@@ -59,7 +60,7 @@ def create_app(
     app.config["SOCK_SERVER_OPTIONS"] = SOCK_SERVER_OPTIONS
     app.url_map.merge_slashes = False
     errors.install(app)
-    origins.install(app, settings)
+    origins.install(app, settings, any_origin=frozenset(call.name for call in CALLS if call.any_origin))
     docs.install(app, CALLS)
     sock = HandoverSock(app)
     for call in CALLS:

@@ -84,6 +84,8 @@ class Call:
     media_type: str = JSON
     refusals: tuple[type[ChatrelayError], ...] = ()
     is_socket: bool = False
+    any_origin: bool = False
+    """Whether every page may make the call and read its answer, also a sandboxed frame, whose origin is ``null``."""
 
     @property
     def name(self) -> str:

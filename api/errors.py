@@ -35,6 +35,7 @@ STATUSES: Final[Mapping[type[ChatrelayError], int]] = {
     errors.Busy: 409,
     errors.AlreadyFinal: 409,
     errors.NotFinal: 409,
+    errors.NotBuilt: 409,
     errors.PatchRejected: 409,
     errors.VersionMismatch: 412,
     errors.SchemaViolation: 422,

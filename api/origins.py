@@ -26,12 +26,15 @@ _CORS_ALLOWED: Final = {
 _CORS_EXPOSED: Final = "ETag, Location, Preference-Applied, Retry-After"
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Refuse foreign origins under ``/v1`` before anything else, and put the headers on every answer."""
+def install(app: Flask, settings: Settings, *, any_origin: frozenset[str] = frozenset()) -> None:
+    """Refuse foreign origins under ``/v1`` before anything else, and put the headers on every answer.
+
+    `any_origin`: the endpoints that every page may call and read.
+    """
 
     @app.before_request
     def check_origin() -> Response | None:
-        if not request.path.startswith("/v1/"):
+        if not request.path.startswith("/v1/") or request.endpoint in any_origin:
             return None
         origin = request.headers.get("Origin")
         auth.check_origin(origin, scheme=request.scheme, host=request.host, allowed=settings.allowed_origins)
@@ -42,6 +45,8 @@ def install(app: Flask, settings: Settings) -> None:
     @app.after_request
     def add_headers(response: Response) -> Response:
         response.headers.update(headers(settings))
+        if request.endpoint in any_origin:
+            response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 

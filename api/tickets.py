@@ -17,10 +17,11 @@ from shared import errors
 calls = Calls()
 
 _STREAM: Final = re.compile(r"/v1/messages/([^/]+)/(socket|events)")
+_BUNDLE: Final = re.compile(r"/v1/jobs/([^/]+)/bundle\.js")
 
 
 class NewTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`path` is that of a socket or of events, without a query."""
+    """`path` is that of a socket, of events or of a bundle, without a query."""
 
     path: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
@@ -32,15 +33,20 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 @calls.add("POST", "/v1/tickets", body=NewTicket, answers={201: Ticket}, refusals=(errors.NotFound,))
 def create_ticket(services: Services, *, principal: Caller, body: NewTicket) -> Answer:
-    """A ticket for one stream: on a socket once within 30 seconds, on events as often as needed for 10 minutes."""
-    if (match := _STREAM.fullmatch(body.path)) is None:
-        raise errors.NotFound
-    message_id, stream = requests.path_id(match[1]), match[2]
-    services.store.message_for_reader(principal, message_id)
-    ticket, expires_at = services.store.create_ticket(
-        principal,
-        principal.token_sha256,
-        f"/v1/messages/{message_id}/{stream}",
-        single_use=stream == "socket",
-    )
+    """A ticket for one address: on a socket once within 30 seconds, on events or a bundle for 10 minutes."""
+    path, single_use = _allowed(services, principal, body.path)
+    ticket, expires_at = services.store.create_ticket(principal, principal.token_sha256, path, single_use=single_use)
     return Answer(status=201, body=Ticket(ticket=ticket, expires_at=expires_at))
+
+
+def _allowed(services: Services, principal: Caller, path: str) -> tuple[str, bool]:
+    """The path, written in one way, and whether its ticket is good for once only. Raises `NotFound`."""
+    if match := _STREAM.fullmatch(path):
+        message_id, stream = requests.path_id(match[1]), match[2]
+        services.store.message_for_reader(principal, message_id)
+        return f"/v1/messages/{message_id}/{stream}", stream == "socket"
+    if match := _BUNDLE.fullmatch(path):
+        job_id = requests.path_id(match[1])
+        services.store.job(principal, job_id)
+        return f"/v1/jobs/{job_id}/bundle.js", False
+    raise errors.NotFound

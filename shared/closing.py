@@ -37,7 +37,7 @@ def append_ending(store: Store, log: EventLog, ending: Ending) -> bool:
     """
     entries = entries_of(ending)
     try:
-        answer = log.append(ending.message_id, entries, notices.ending(ending.project_id, entries))
+        answer = log.append(ending.message_id, entries, notices.ending(ending, entries))
     except LogUnavailable:
         return False
     match answer.word:

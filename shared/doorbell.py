@@ -62,9 +62,16 @@ class Doorbell:
         self._celery = celery
 
     def ring(self, message_id: UUID, *, queue: str = keys.INTERACTIVE_QUEUE) -> bool:
-        """Whether the bell was handed to the broker, as far as one can know."""
+        """Call a worker. Whether the bell was handed to the broker, as far as one can know."""
+        return self._send(RUN_MESSAGE, message_id, queue)
+
+    def ring_builder(self, message_id: UUID) -> bool:
+        """Call a builder, as `ring` does a worker."""
+        return self._send(BUILD_COMPONENT, message_id, keys.BUILDS_QUEUE)
+
+    def _send(self, task: str, message_id: UUID, queue: str) -> bool:
         try:
-            self._celery.send_task(RUN_MESSAGE, args=(str(message_id),), queue=queue, retry=False)
+            self._celery.send_task(task, args=(str(message_id),), queue=queue, retry=False)
         except (OperationalError, OSError):
             _log.warning("bell not rung for %s: the broker is away", message_id)
             return False

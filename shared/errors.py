@@ -73,6 +73,12 @@ class NotFinal(Refused):
     code = "not_final"
 
 
+class NotBuilt(Refused):
+    """The component is not built."""
+
+    code = "not_built"
+
+
 class TooManyUnfinished(Refused):
     """You have too many unfinished messages."""
 

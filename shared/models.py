@@ -164,6 +164,11 @@ class Message(Base):
             "enqueued_at",
             postgresql_where=text("status = 'pending' AND lease_owner IS NULL"),
         ),
+        Index(
+            "ix_messages_buildable",
+            "enqueued_at",
+            postgresql_where=text("status = 'building' AND lease_owner IS NULL"),
+        ),
         Index("ix_messages_lease", "lease_until", postgresql_where=text("lease_owner IS NOT NULL")),
         Index("ix_messages_ending", "updated_at", postgresql_where=text("NOT ending_appended")),
         # a worker's renewal

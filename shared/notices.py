@@ -15,7 +15,7 @@ import msgspec
 
 from shared import events, keys
 from shared.event_log import Entry, Publication
-from shared.records import DocumentChange, Message
+from shared.records import DocumentChange, Ending, Job, Message
 
 OpsType = Literal["started", "finalized", "attempt", "cancelled"]
 
@@ -41,11 +41,12 @@ def finalized(project_id: UUID, entry: Entry, code: str | None) -> Publication:
     )
 
 
-def ending(project_id: UUID, entries: Iterable[Entry]) -> list[Publication]:
-    """All that goes out beside an ending."""
+def ending(ended: Ending, entries: Iterable[Entry]) -> list[Publication]:
+    """All that goes out beside an ending, whose events are `entries`."""
     entries = list(entries)
     code = next((_error_code(entry) for entry in entries if entry.kind == "error"), None)
-    return [*lifecycle(project_id, entries), finalized(project_id, entries[-1], code)]
+    told = [] if ended.job is None else [job_changed(ended.job)]
+    return [*lifecycle(ended.project_id, entries), *told, finalized(ended.project_id, entries[-1], code)]
 
 
 def ops(kind: OpsType, message_id: UUID, project_id: UUID, **fields: object) -> Publication:
@@ -63,6 +64,19 @@ def message_made(message: Message) -> Publication:
 def document_changed(project_id: UUID, change: DocumentChange) -> Publication:
     payload = msgspec.json.encode({"type": "document", **msgspec.to_builtins(change)})
     return Publication(keys.project_channel(project_id), payload)
+
+
+def job_changed(job: Job) -> Publication:
+    payload = {
+        "type": "job",
+        "jobId": job.id,
+        "messageId": job.message_id,
+        "name": job.name,
+        "status": job.status,
+        "phase": job.phase,
+        "try": job.tries,
+    }
+    return Publication(keys.project_channel(job.project_id), msgspec.json.encode(payload))
 
 
 def cancel_asked(message_id: UUID) -> Publication:

@@ -17,10 +17,11 @@ class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """`content` is the text so far, which is kept."""
+    """`content` is the text so far, which is kept. `reason`: what its job says of it, in place of the code's words."""
 
     content: str
     code: ErrorCode
+    reason: str | None = None
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):

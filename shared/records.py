@@ -6,7 +6,7 @@ Types that are part of a public answer encode to its JSON (camelCase, times in R
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,9 @@ from shared.lifecycle import ErrorCode, JobStatus, MemberRole, MessageKind, Mess
 
 JsonValue: TypeAlias = Any
 """A project's document, a schema, one operation: JSON that belongs to users and has no shape of ours."""
+
+
+JobPhase: TypeAlias = Literal["writing", "checking", "bundling"]
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +100,10 @@ class Job(_Public, frozen=True, kw_only=True):
     name: str
     effect_description: str
     status: JobStatus
+    phase: JobPhase | None
+    """What the builder is doing; null before it and after its end."""
     tries: int
+    """How often the model was asked to write it."""
     error: str | None
     created_at: datetime
     updated_at: datetime
@@ -195,6 +201,23 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of this run that were made, in order."""
 
 
+class BuildClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """A message taken by a builder, for its job."""
+
+    lease: Lease
+    tries: int
+    """Tries of this build that failed before this attempt: builders lost, a provider that failed."""
+    model: str
+    content: str
+    """The text of the turn that asked for the component."""
+    effects: tuple[ToolEffect, ...]
+    """The calls of this run that were made, in order."""
+    job: Job
+    usage: Usage | None
+    """Of the run so far."""
+    first_token_ms: int | None
+
+
 class HistoryMessage(msgspec.Struct, frozen=True, kw_only=True):
     """An earlier message, as the model is shown it."""
 
@@ -233,3 +256,5 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     project_id: UUID
     status: MessageStatus
     events: tuple[bytes, ...]
+    job: Job | None = None
+    """The job that was changed with it."""

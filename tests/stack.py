@@ -34,7 +34,7 @@ _CLIENT_TIMEOUT_S: Final = 30.0
 
 
 class Stack:
-    """Running processes, named ``web-1``, ``web-2``…, ``worker-1``…, ``sweeper`` and ``model``.
+    """Running processes, named ``web-1``, ``web-2``…, ``worker-1``…, ``builder-1``…, ``sweeper`` and ``model``.
 
     `model` controls what the provider answers, `store` and `log` look behind the scenes. `postgres` and `valkey` are servers
     of the stack's own where it was asked for, to be killed and restarted; else None.
@@ -159,6 +159,7 @@ class StackStarter:
         *,
         webs: int = 1,
         workers: int = 1,
+        builders: int = 0,
         sweepers: int = 1,
         settings: Mapping[str, object] | None = None,
         pace: str = "full",
@@ -185,7 +186,8 @@ class StackStarter:
         processes = [_model(model_port, pace)]
         for number, port in enumerate(web_ports, start=1):
             processes.append(_web(f"web-{number}", port, environment))
-        processes += [_worker(f"worker-{number}", environment) for number in range(1, workers + 1)]
+        processes += [_celery(f"worker-{number}", "worker", environment) for number in range(1, workers + 1)]
+        processes += [_celery(f"builder-{number}", "builder", environment) for number in range(1, builders + 1)]
         for number in range(1, sweepers + 1):
             name = "sweeper" if number == 1 else f"sweeper-{number}"
             processes.append(Process(name=name, command=lambda: _command("sweeper", environment), after=("model",)))
@@ -250,10 +252,10 @@ def _web(name: str, port: int, environment: Mapping[str, str]) -> Process:
     )
 
 
-def _worker(name: str, environment: Mapping[str, str]) -> Process:
+def _celery(name: str, program: str, environment: Mapping[str, str]) -> Process:
     return Process(
         name=name,
-        command=lambda: _command("worker", environment),
+        command=lambda: _command(program, environment),
         after=("model",),
         ready=writes(r"\bready\.?$"),
         stop_grace_s=STOP_GRACE_S,

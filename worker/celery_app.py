@@ -1,14 +1,18 @@
 """The worker process: builds the real clients when Celery starts it, and answers bells. Nothing else builds them.
 
-celery --app worker.celery_app:app worker --pool threads ...
+celery --app worker.celery_app:app worker --pool threads ...      answers messages
+celery --app worker.celery_app:app worker --pool prefork ...      builds components, in children with clients of their own
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import sys
+import threading
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
@@ -18,17 +22,41 @@ from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
 from shared.store import Store
 from worker import tasks
+from worker.compiler import Compiler
+from worker.held import Workshop
 from worker.leases import LeaseKeeper
 from worker.model import Model
 from worker.streams import StreamLoop
 from worker.tools import Registry
-from worker.turn import Workshop
 
 SQL_CONNECTIONS = 20
 """Threads wait for streams, not for Postgres: a few connections serve them all."""
+BUILDER_SQL_CONNECTIONS = 2
+"""A builder's child does one thing at a time."""
 
 
-def build(read: settings.Settings, celery: Celery) -> Workshop:
+class ParentPipe:
+    """Tells a builder's children that their parent is to stop, or is gone. To be made before they are forked."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+
+    def drain(self, **_: Any) -> None:
+        """In the parent. The byte is never read, so that every child sees it, also one that is forked later."""
+        os.write(self._writing, b".")
+
+    def watch(self, on_drain: Callable[[], object]) -> None:
+        """In a child: call `on_drain`, on a thread, when the parent drains or dies."""
+        os.close(self._writing)
+
+        def wait() -> None:
+            select.select([self._reading], [], [])
+            on_drain()
+
+        threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def build(read: settings.Settings, celery: Celery, *, sql_connections: int = SQL_CONNECTIONS) -> Workshop:
     """The real clients of one worker process."""
     database = read.database_url.get_secret_value()
     redis_url = read.redis_url.get_secret_value()
@@ -52,7 +80,7 @@ def build(read: settings.Settings, celery: Celery) -> Workshop:
     )
     return Workshop(
         settings=read,
-        store=Store(make_engine(database, pool_size=SQL_CONNECTIONS, application="worker")),
+        store=Store(make_engine(database, pool_size=sql_connections, application="worker")),
         log=event_log.EventLog(event_log.connect(redis_url), retention_s=read.log_retention_s),
         doorbell=Doorbell(celery),
         streams=streams,
@@ -72,9 +100,23 @@ def make_app(environment: Any) -> Celery:
     tasks.register(made)
 
     def set_up(instance: Any, **_: Any) -> None:
-        if not {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & set(instance.app.amqp.queues.consume_from):
-            return
-        workshop = build(read, made)
+        queues = set(instance.app.amqp.queues.consume_from)
+        if {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & queues:
+            start(SQL_CONNECTIONS)
+        if keys.BUILDS_QUEUE in queues:
+            compiler = Compiler.installed()
+            parent = ParentPipe()
+
+            def set_up_child(**_: Any) -> None:
+                tasks.compiler = compiler
+                start(BUILDER_SQL_CONNECTIONS)
+                parent.watch(drain)
+
+            signals.worker_process_init.connect(set_up_child, weak=False)
+            signals.worker_shutting_down.connect(parent.drain, weak=False)
+
+    def start(sql_connections: int) -> None:
+        workshop = build(read, made, sql_connections=sql_connections)
         tasks.workshop = workshop
         workshop.streams.start()
         workshop.leases.start()
@@ -91,6 +133,7 @@ def make_app(environment: Any) -> Celery:
     signals.celeryd_after_setup.connect(set_up, weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)
+    signals.worker_process_shutdown.connect(shut_down, weak=False)
     return made
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from shared import events, notices
 from shared.errors import LogUnavailable
 from shared.event_log import Entry, LoopEventLog, Word
-from shared.events import EventId, SnapshotReason, StreamEvent, ToolCall
+from shared.events import EventId, MessageStatusName, SnapshotReason, StreamEvent, ToolCall
 from shared.records import Lease
 from shared.transcript import with_call
 
@@ -40,8 +40,12 @@ class Publisher:
         window_s: float,
         content: str,
         tool_calls: tuple[ToolCall, ...],
+        status: MessageStatusName = "pending",
     ) -> None:
-        """`content` and `tool_calls`: what the stored rounds of the run show. `may_append`: whether the lease holds."""
+        """`content` and `tool_calls`: what the stored rounds of the run show. `may_append`: whether the lease holds.
+
+        `status`: the row's.
+        """
         self.lease = lease
         self.first_token_at: float | None = None
         """`time.monotonic` when the first delta of this turn was acknowledged."""
@@ -51,6 +55,7 @@ class Publisher:
         self._renew = renew
         self._may_append = may_append
         self._window_s = window_s
+        self._status: MessageStatusName = status
         self._content = [content] if content else []
         self._tool_calls = tool_calls
         self._n = 0
@@ -121,7 +126,7 @@ class Publisher:
         self._text.clear()
         self._content = [content] if content else []
         self._tool_calls = tool_calls
-        self._add(events.Snapshot, content=content, status="pending", tool_calls=tool_calls, reason=reason)
+        self._add(events.Snapshot, content=content, status=self._status, tool_calls=tool_calls, reason=reason)
 
     def start(self) -> None:
         """Send what waits without waiting for it to arrive."""

@@ -82,16 +82,20 @@ class Sweeper:
                 return  # Redis is away: the rest would fail too
 
     def _ring(self) -> None:
+        again_s = self._settings.ring_again_s
         try:
-            waiting = self._log.bells_waiting(keys.INTERACTIVE_QUEUE)
+            room = MOST_BELLS_WAITING - self._log.bells_waiting(keys.INTERACTIVE_QUEUE)
+            builders_room = MOST_BELLS_WAITING - self._log.bells_waiting(keys.BUILDS_QUEUE)
         except LogUnavailable:
             return
-        room = MOST_BELLS_WAITING - waiting
-        if room <= 0:
-            return
-        for message_id in self._store.ring_for(limit=room, again_s=self._settings.ring_again_s):
-            if not self._doorbell.ring(message_id):
-                return
+        if room > 0:
+            for message_id in self._store.ring_for(limit=room, again_s=again_s):
+                if not self._doorbell.ring(message_id):
+                    return
+        if builders_room > 0:
+            for message_id in self._store.ring_builders_for(limit=builders_room, again_s=again_s):
+                if not self._doorbell.ring_builder(message_id):
+                    return
 
 
 def main() -> None:

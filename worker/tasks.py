@@ -7,14 +7,20 @@ from uuid import UUID
 
 from celery import Celery
 
-from shared.doorbell import RUN_MESSAGE
+from shared.doorbell import BUILD_COMPONENT, RUN_MESSAGE
 from shared.errors import StoreUnavailable
-from worker.turn import Workshop, run_turn
+from worker.build import run_build
+from worker.compiler import Compiler
+from worker.held import Workshop
+from worker.turn import run_turn
 
 _log = logging.getLogger(__name__)
 
 workshop: Workshop | None = None
 """The process's clients, set when the worker is set up."""
+
+compiler: Compiler | None = None
+"""A builder's, set with its clients."""
 
 
 def register(app: Celery) -> None:
@@ -30,3 +36,15 @@ def register(app: Celery) -> None:
         except Exception:
             # the lease runs out, the sweeper counts a try and rings again, or ends the message as worker_lost
             _log.exception("the turn of message %s broke", message_id)
+
+    @app.task(name=BUILD_COMPONENT)  # type: ignore[untyped-decorator]  # celery is untyped
+    def build_component(message_id: str) -> None:
+        """A bell: look whether the message's component is there to be built."""
+        if workshop is None or compiler is None or workshop.leases.is_draining:
+            return
+        try:
+            run_build(workshop, compiler, UUID(message_id))
+        except StoreUnavailable:
+            _log.warning("bell for the build of %s not answered: the database is away", message_id)
+        except Exception:
+            _log.exception("the build of message %s broke", message_id)

@@ -6,67 +6,32 @@ of deltas run on the worker's event loop.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 from uuid import UUID
-
-import msgspec
-import tenacity
 
 from shared import notices
 from shared.closing import append_ending
-from shared.doorbell import Doorbell
-from shared.errors import Fenced, LogUnavailable, StoreUnavailable
-from shared.event_log import EventLog, Publication
+from shared.errors import Fenced, StoreUnavailable
 from shared.events import ToolCall, Usage, shown_arguments
-from shared.lifecycle import ErrorCode, MessageKind
-from shared.outcomes import Cancelled, Failed, Outcome, Succeeded
+from shared.lifecycle import ErrorCode, MessageKind, MessageStatus
+from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.patching import PatchLimits
-from shared.records import Claim, Context, Ending, Lease, StoredCall, StoredRound, ToolEffect
-from shared.settings import Settings
-from shared.store import Store
+from shared.records import Claim, Context, Ending, StoredCall, StoredRound, ToolEffect
 from shared.store.messages import joined
 from worker.assembler import Assembler, DraftCall
-from worker.leases import Hold, LeaseKeeper, Stop
+from worker.held import DeadlineOver, Held, Stopped, Workshop
+from worker.leases import Hold, Stop
 from worker.model import ModelRequest, ProviderFailed
 from worker.prompts import conversation
-from worker.publisher import Publisher
 from worker.retry import pauses
-from worker.streams import StreamLoop
-from worker.tools import Registry, Situation
+from worker.tools import Situation
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _SHOWN_OF_CUT: Final = 1000
 """Characters that are kept of a call's arguments which were too long."""
-
-
-class Workshop(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn works with, made once a process."""
-
-    settings: Settings
-    store: Store
-    log: EventLog
-    doorbell: Doorbell
-    streams: StreamLoop
-    leases: LeaseKeeper
-    tools: Registry
-
-
-class Stopped(Exception):
-    """The turn should end before its answer does."""
-
-    def __init__(self, reason: Stop) -> None:
-        super().__init__(reason.name)
-        self.reason = reason
-
-
-class DeadlineOver(Exception):
-    """The run took as long as one may take."""
 
 
 def run_turn(workshop: Workshop, message_id: UUID) -> None:
@@ -110,20 +75,15 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
     turn.tell(ending)
 
 
-class Turn:
+class Turn(Held):
     """One attempt, or a few where the provider fails or the log is lost."""
 
     def __init__(self, workshop: Workshop, claim: Claim, hold: Hold) -> None:
-        self._workshop = workshop
-        self._settings = workshop.settings
-        self._store = workshop.store
         self._claim = claim
-        self._hold = hold
         self._failures = claim.tries
         self._rounds = list(claim.rounds)
         self._effects = list(claim.effects)
         self._usage: Usage | None = None
-        self._deadline = time.monotonic() + workshop.settings.run_deadline_s - claim.run_age_s
         self._enqueued_at = time.monotonic() - claim.enqueued_age_s
         self._limits = PatchLimits(
             max_operations=workshop.settings.max_model_patch_operations,
@@ -133,19 +93,15 @@ class Turn:
         )
         for stored in self._rounds:
             self._count(stored.usage)
-        self.publisher = Publisher(
-            workshop.streams.log,
+        super().__init__(
+            workshop,
             claim.lease,
-            renew=self._renew,
-            may_append=hold.is_valid,
-            window_s=workshop.settings.merge_window_s,
+            hold,
+            deadline=time.monotonic() + workshop.settings.run_deadline_s - claim.run_age_s,
             content=claim.content,
             tool_calls=self._shown_calls(),
+            status="pending",
         )
-
-    @property
-    def _lease(self) -> Lease:
-        return self.publisher.lease
 
     # --- the chapters, in order ----------------------------------------------------------------------------------
 
@@ -167,13 +123,15 @@ class Turn:
         self._announce()
 
     def converse(self) -> Outcome:
-        """Rounds of the model and its tools until it has nothing more to call.
+        """Rounds of the model and its tools until it has nothing more to call, or a component is to be built.
 
         Raises `Stopped`, `DeadlineOver`, `Fenced`, `StoreUnavailable`.
         """
         if self._rounds:
             self._run_calls(self._rounds[-1])
         while True:
+            if (job_id := self._job_id()) is not None:
+                return HandedOver(content=self.publisher.content, job_id=job_id)
             if len(self._rounds) > self._settings.max_rounds:
                 return Failed(content=self.publisher.content, code=ErrorCode.TOO_MANY_ROUNDS)
             context = self._insist(lambda: self._store.context(self._lease, max_tokens=self._settings.context_tokens))
@@ -192,32 +150,26 @@ class Turn:
 
         Raises `Fenced`.
         """
-        try:
-            self._workshop.streams.run(self.publisher.settle())
-        except (Fenced, StoreUnavailable) as error:
-            raise Fenced from error
+        self._settled()
         first, lease, first_token_ms = self.publisher.next_id, self._lease, self._first_token_ms()
         return self._insist(
             lambda: self._store.finalize(lease, outcome, first=first, usage=self._usage, first_token_ms=first_token_ms)
         )
 
     def tell(self, ending: Ending) -> None:
-        """Append the committed end and ring for the project's next message. What fails here, the sweeper does."""
+        """Append the committed end; ring for the builder, and for the project's next message.
+
+        What fails here, the sweeper does.
+        """
         try:
             append_ending(self._store, self._workshop.log, ending)
+            if ending.status is MessageStatus.BUILDING:
+                self._workshop.doorbell.ring_builder(ending.message_id)
             following = self._store.next_in_line(ending.project_id)
         except StoreUnavailable:
             return
         if following is not None:
             self._workshop.doorbell.ring(following)
-
-    def hand_back(self) -> None:
-        """This process is to stop: another worker goes on at once."""
-        try:
-            self._store.hand_back(self._lease)
-        except (Fenced, StoreUnavailable):
-            return
-        self._workshop.doorbell.ring(self._lease.message_id)
 
     # --- the model -----------------------------------------------------------------------------------------------
 
@@ -257,31 +209,13 @@ class Turn:
             max_calls=self._settings.max_tool_calls,
         )
         self._check()
-        self._workshop.streams.run(self._stream_on_loop(request, assembler))
+        self._workshop.streams.run(self._until_read(self._read(request, assembler)))
         self._check()
         if assembler.finish_reason is None and not assembler.is_too_long:
             raise ProviderFailed(ErrorCode.STREAM_INCOMPLETE, transient=True)
         if _is_empty(assembler) and not self._took_effect():
             raise ProviderFailed(ErrorCode.EMPTY_ANSWER, transient=True)
         return assembler
-
-    async def _stream_on_loop(self, request: ModelRequest, assembler: Assembler) -> None:
-        loop = asyncio.get_running_loop()
-        stream = loop.create_task(self._read(request, assembler))
-        self._hold.when_stopped(lambda: loop.call_soon_threadsafe(stream.cancel))
-        try:
-            done, _ = await asyncio.wait([stream], timeout=max(0.0, self._deadline - time.monotonic()))
-            if not done:
-                stream.cancel()
-                await asyncio.wait([stream])
-        finally:
-            self._hold.when_stopped(None)
-        error = None if stream.cancelled() else stream.exception()
-        await self.publisher.settle()
-        if not done:
-            raise DeadlineOver
-        if error is not None:
-            raise error
 
     async def _read(self, request: ModelRequest, assembler: Assembler) -> None:
         publisher = self.publisher
@@ -407,6 +341,10 @@ class Turn:
         """The calls as an attempt's snapshot shows them: those that were made. Another is shown when it starts."""
         return tuple(effect.call for effect in self._effects)
 
+    def _job_id(self) -> str | None:
+        """The component job that this run has started."""
+        return next((effect.call.job_id for effect in self._effects if effect.call.job_id is not None), None)
+
     def _took_effect(self) -> bool:
         return any(effect.call.state == "succeeded" for effect in self._effects)
 
@@ -414,42 +352,6 @@ class Turn:
         words = [effect.call.final_content for effect in self._effects if effect.call.final_content]
         return joined(
             words or [f"Done: {effect.call.name}." for effect in self._effects if effect.call.state == "succeeded"]
-        )
-
-    # --- being interrupted, and going on -------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        """Raises `Stopped` or `DeadlineOver` where the turn should end."""
-        if (reason := self._hold.stop_reason) is not None:
-            raise Stopped(reason)
-        if time.monotonic() > self._deadline:
-            raise DeadlineOver
-
-    def _pause(self, seconds: float) -> None:
-        self._hold.pause(seconds)
-        self._check()
-
-    def _insist(self, write: Callable[[], T]) -> T:
-        """`write` until the database has answered. Raises `Fenced`, also where the lease went meanwhile."""
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(StoreUnavailable),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0),
-            sleep=time.sleep,
-            before=lambda _: self._still_held(),
-            reraise=True,
-        )
-        return retrying(write)
-
-    def _still_held(self) -> None:
-        if self._hold.stop_reason is Stop.LOST:
-            raise Fenced
-
-    async def _renew(self, lease: Lease, above: int) -> Lease:
-        """The log was lost: an attempt above its and the row's."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._workshop.streams.sql,
-            lambda: self._insist(lambda: self._store.begin_attempt(lease, above=above)),
         )
 
     # --- figures -------------------------------------------------------------------------------------------------
@@ -467,12 +369,6 @@ class Turn:
     def _announce(self) -> None:
         lease = self._claim.lease
         self._publish(notices.ops("started", lease.message_id, lease.project_id, attempt=lease.attempt, run=lease.run))
-
-    def _publish(self, publication: Publication) -> None:
-        try:
-            self._workshop.log.publish(publication)
-        except LogUnavailable:
-            _log.warning("a notice was not published: Redis is away")
 
 
 def _is_empty(answer: Assembler) -> bool:

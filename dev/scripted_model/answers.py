@@ -71,7 +71,9 @@ def plan(messages: Sequence[Message], tools: Sequence[OfferedTool]) -> Plan:
     newest = newest_user_message(messages)
     asked = "" if newest is None else messages[newest].text.strip()
     if not tools and _BUILDER_MARK.search(system):
-        return Plan(text=components.component_answer(asked))
+        # the first request describes it; those that follow tell what is wrong with the answer
+        described = next((message.text for message in messages if message.role == "user"), "")
+        return Plan(text=components.component_answer(described))
     offered = frozenset(tool.function.name for tool in tools)
     if tool_turns_after(messages, newest):
         return _after_tools(asked, messages[(newest or 0) :], offered)

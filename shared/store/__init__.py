@@ -6,17 +6,20 @@ Rows are locked in one order, a project's before its messages'. No transaction i
 from __future__ import annotations
 
 from shared.store.access import AccessStore
+from shared.store.builds import BuildStore
 from shared.store.messages import Idempotency, MessageStore, SubmitLimits
 from shared.store.projects import ProjectStore
 from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
-from shared.store.turns import EditDocument, Effect, Told, TurnStore
+from shared.store.turns import Built, EditDocument, Effect, StartJob, Told, TurnStore
 
 __all__ = [
+    "Built",
     "CloseReason",
     "EditDocument",
     "Effect",
     "Idempotency",
     "Lapsed",
+    "StartJob",
     "Store",
     "SubmitLimits",
     "ToClose",
@@ -24,5 +27,5 @@ __all__ = [
 ]
 
 
-class Store(AccessStore, ProjectStore, MessageStore, TurnStore, SweepStore):
+class Store(AccessStore, ProjectStore, MessageStore, TurnStore, BuildStore, SweepStore):
     """Every question and every write, by what they mean; the mixins are its chapters."""

@@ -21,10 +21,11 @@ from shared.errors import (
     TooManyUnfinished,
 )
 from shared.events import EventId
-from shared.lifecycle import FINAL, UNFINISHED, MessageKind, MessageStatus, OnBusy, Role
+from shared.lifecycle import FINAL, UNFINISHED, JobStatus, MessageKind, MessageStatus, OnBusy, Role
 from shared.models import IdempotencyKey, Member, Message, Project, Round, User
 from shared.records import Cancelling, Principal, ReaderRow, Submitted
 from shared.records import Message as MessageRecord
+from shared.store.job_rows import write_job
 from shared.store.projects import EDITORS, lock_project, role_in
 from shared.store.rows import MESSAGE_COLUMNS, message_records, tool_calls
 from shared.store.transactions import Transactions
@@ -166,8 +167,9 @@ class MessageStore(Transactions):
     def retry(self, principal: Principal, message_id: UUID, limits: SubmitLimits) -> MessageRecord:
         """Put a final message back in the queue, at its end, with all its tries.
 
-        One that failed or was cancelled goes on from its last stored round; a success begins a new run, and what its tools
-        did stays done. Raises `NotFound`, `Forbidden`, `NotFinal`, `TooManyUnfinished`, `QuotaExceeded`.
+        One that failed or was cancelled goes on from its last stored round, or, where its component failed, with the build;
+        a success begins a new run, and what its tools did stays done. Raises
+        `NotFound`, `Forbidden`, `NotFinal`, `TooManyUnfinished`, `QuotaExceeded`.
         """
         with self._transaction() as connection:
             seen = _seen(connection, principal, message_id, Message.project_id)
@@ -180,6 +182,9 @@ class MessageStore(Transactions):
             _check_limits(connection, principal, limits)
             number, _ = _take_number(connection, project, OnBusy.QUEUE)
             again = row.status is MessageStatus.SUCCESS
+            job = None
+            if row.job_id is not None and not again:  # its turn was over: the component is what failed
+                job = write_job(connection, row.job_id, status=JobStatus.PENDING, phase=None, tries=0, error=None)
             texts: Sequence[str] = ()
             if not again:
                 texts = (
@@ -196,11 +201,12 @@ class MessageStore(Transactions):
                 .where(Message.id == message_id)
                 .values(
                     run=row.run + 1 if again else row.run,
-                    status=MessageStatus.PENDING,
-                    kind=MessageKind.STATUS,
+                    status=MessageStatus.PENDING if job is None else MessageStatus.BUILDING,
+                    kind=MessageKind.STATUS if job is None else MessageKind.TOOL_RESULT,
                     content=joined(texts),
+                    job_id=None if again else Message.job_id,
                     error_code=None,
-                    usage=None,
+                    usage=None if job is None else Message.usage,
                     timing=None,
                     tries=0,
                     cancel_requested_at=None,

@@ -15,6 +15,7 @@ from shared.lifecycle import UNFINISHED, MessageStatus
 from shared.models import Message
 from shared.outcomes import Cancelled, Failed, closing_events
 from shared.records import Ending
+from shared.store.builds import buildable
 from shared.store.rows import tool_calls, usage
 from shared.store.transactions import Transactions
 from shared.store.turns import claimable, clocks, timing, write_ending
@@ -71,6 +72,13 @@ class SweepStore(Transactions):
 
     def ring_for(self, *, limit: int, again_s: float) -> list[UUID]:
         """Messages whose turn it is and that nobody took, each at most once in `again_s`; marked as rung for."""
+        return self._rung(claimable(), limit, again_s)
+
+    def ring_builders_for(self, *, limit: int, again_s: float) -> list[UUID]:
+        """Messages whose component nobody builds, each at most once in `again_s`; marked as rung for."""
+        return self._rung(buildable(), limit, again_s)
+
+    def _rung(self, waiting: Any, limit: int, again_s: float) -> list[UUID]:
         with self._transaction() as connection:
             return list(
                 connection.execute(
@@ -79,7 +87,7 @@ class SweepStore(Transactions):
                         Message.id.in_(
                             select(Message.id)
                             .where(
-                                claimable(),
+                                waiting,
                                 or_(
                                     Message.rung_at.is_(None),
                                     Message.rung_at < func.now() - timedelta(seconds=again_s),
@@ -97,18 +105,24 @@ class SweepStore(Transactions):
 
     def to_close(self, *, limit: int, max_tries: int) -> list[ToClose]:
         """Messages that nobody holds and that were cancelled or have no try left."""
+        found: list[ToClose] = []
         with self._transaction() as connection:
-            rows = connection.execute(
-                select(Message.id, Message.project_id, Message.attempt, Message.content, Message.cancel_requested_at)
-                .where(
-                    Message.status == MessageStatus.PENDING,
-                    Message.lease_owner.is_(None),
-                    or_(Message.cancel_requested_at.is_not(None), Message.tries >= max_tries),
+            # one question a status: each has an index of its own
+            for status in (MessageStatus.PENDING, MessageStatus.BUILDING):
+                rows = connection.execute(
+                    select(
+                        Message.id, Message.project_id, Message.attempt, Message.content, Message.cancel_requested_at
+                    )
+                    .where(
+                        Message.status == status,
+                        Message.lease_owner.is_(None),
+                        or_(Message.cancel_requested_at.is_not(None), Message.tries >= max_tries),
+                    )
+                    .order_by(Message.enqueued_at)
+                    .limit(limit)
                 )
-                .order_by(Message.enqueued_at)
-                .limit(limit)
-            )
-            return [_to_close(row) for row in rows]
+                found += map(_to_close, rows)
+        return found
 
     def closing_of(self, message_id: UUID) -> ToClose | None:
         """The message, if it was asked to cancel and nobody holds it."""

@@ -19,9 +19,9 @@ from sqlalchemy.orm import aliased
 from shared import events
 from shared.errors import Fenced, PatchRejected, SchemaViolation
 from shared.events import EventId, Timing, ToolCall, Usage, shown_arguments
-from shared.lifecycle import FINAL, MessageStatus, Role
+from shared.lifecycle import FINAL, JobStatus, MessageStatus, Role
 from shared.models import LedgerEntry, Message, Project, Round
-from shared.outcomes import HandedOver, Outcome, ending_events, kind_of, status_of
+from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded, ending_events, kind_of, status_of
 from shared.patching import PatchLimits
 from shared.records import (
     Claim,
@@ -29,6 +29,7 @@ from shared.records import (
     DocumentChange,
     Ending,
     HistoryMessage,
+    Job,
     JsonValue,
     Lease,
     Leased,
@@ -36,6 +37,7 @@ from shared.records import (
     StoredRound,
     ToolEffect,
 )
+from shared.store.job_rows import end_open_job, has_job, start_job, write_job
 from shared.store.projects import change_document
 from shared.store.rows import ledger, stored_rounds, tool_effect
 from shared.store.transactions import Transactions
@@ -59,7 +61,23 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-Effect: TypeAlias = EditDocument | Told
+class StartJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Begin a component job; the turn is over after the round's calls. A run has one."""
+
+    name: str
+    effect_description: str
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """What a builder made of a job; hashes are SHA-256 in hex."""
+
+    source: str
+    source_sha256: str
+    bundle: str
+    bundle_sha256: str
+
+
+Effect: TypeAlias = EditDocument | StartJob | Told
 
 
 def claimable(message: Any = Message) -> Any:
@@ -167,12 +185,12 @@ class TurnStore(Transactions):
     def count_try(self, lease: Lease) -> None:
         """The provider failed before any text was shown. Raises `Fenced`."""
         with self._transaction() as connection:
-            _write(connection, lease, tries=Message.tries + 1)
+            write_under_lease(connection, lease, tries=Message.tries + 1)
 
     def hand_back(self, lease: Lease) -> None:
         """Give the message up unfinished, at no cost of a try, so that another worker takes it at once. Raises `Fenced`."""
         with self._transaction() as connection:
-            _write(connection, lease, lease_owner=None, lease_until=None, rung_at=None)
+            write_under_lease(connection, lease, lease_owner=None, lease_until=None, rung_at=None)
 
     def context(self, lease: Lease, *, max_tokens: int) -> Context:
         """The project as it is now, and the newest of the answered messages that stand before this one."""
@@ -227,7 +245,7 @@ class TurnStore(Transactions):
         Safe to repeat under the same lease.
         """
         with self._transaction() as connection:
-            _write(
+            write_under_lease(
                 connection,
                 lease,
                 content=content,
@@ -259,7 +277,7 @@ class TurnStore(Transactions):
             project = connection.execute(
                 select(Project.__table__).where(Project.id == lease.project_id).with_for_update()
             ).one_or_none()
-            _write(connection, lease)
+            write_under_lease(connection, lease)
             known = connection.execute(
                 select(LedgerEntry.__table__).where(LedgerEntry.tool_call_id == call.tool_call_id)
             ).one_or_none()
@@ -267,7 +285,7 @@ class TurnStore(Transactions):
                 return tool_effect(known)
             if project is None:
                 raise Fenced
-            told, change = _take_effect(connection, project, lease, effect)
+            told, change, job_id = _take_effect(connection, project, lease, call, effect)
             connection.execute(
                 insert(LedgerEntry).values(
                     tool_call_id=call.tool_call_id,
@@ -282,6 +300,7 @@ class TurnStore(Transactions):
                     final_content=told.words,
                     error=told.error,
                     result=told.result,
+                    job_id=job_id,
                     version=None if change is None else change.version,
                 )
             )
@@ -293,6 +312,7 @@ class TurnStore(Transactions):
                 state="succeeded" if told.succeeded else "failed",
                 final_content=told.words,
                 error=told.error,
+                job_id=None if job_id is None else str(job_id),
                 version=None if change is None else change.version,
             ),
             result=told.result,
@@ -307,10 +327,13 @@ class TurnStore(Transactions):
         first: EventId,
         usage: Usage | None,
         first_token_ms: int | None,
+        spent_tokens: int | None = None,
+        built: Built | None = None,
     ) -> Ending:
         """Commit the end and the events that tell it, numbered from `first`; they are appended afterwards. Raises `Fenced`.
 
-        Safe to repeat: where this very end was committed before, its stored events are answered again.
+        `usage` is the run's; `spent_tokens` those of it that the row has not counted yet, all by default. `built` goes with a
+        builder's success. Safe to repeat: where this very end was committed before, its stored events are answered again.
         """
         with self._transaction() as connection:
             row = connection.execute(
@@ -347,8 +370,9 @@ class TurnStore(Transactions):
                 outcome=outcome,
                 made=made,
                 usage=usage,
-                spent_tokens=usage.total_tokens if usage else 0,
+                spent_tokens=(usage.total_tokens if usage else 0) if spent_tokens is None else spent_tokens,
                 timing=timing(row, first_token_ms),
+                built=built,
             )
 
     def ending_was_appended(self, message_id: UUID, last_event_id: EventId) -> None:
@@ -413,23 +437,28 @@ def write_ending(
     usage: Usage | None,
     spent_tokens: int,
     timing: Timing | None,
+    built: Built | None = None,
 ) -> Ending:
-    """End a locked message, or hand it to a builder. The events are stored byte for byte until they are appended.
+    """End a locked message and its job, or hand it to a builder. The events are stored byte for byte until appended.
 
     `usage` is the run's; `spent_tokens` are those of it that the row has not counted yet.
     """
     encoded = [events.encode(event) for event in made]
     status, code = status_of(outcome), getattr(outcome, "code", None)
+    handed: dict[str, Any] = {}
+    if isinstance(outcome, HandedOver):  # a build has tries of its own, and its bell is rung by whoever hands over
+        handed = {"job_id": UUID(outcome.job_id), "tries": 0, "rung_at": func.now()}
+    job = _write_job(connection, message_id, outcome, built)
     connection.execute(
         update(Message)
         .where(Message.id == message_id)
         .values(
+            **handed,
             attempt=attempt,
             status=status,
             kind=kind_of(outcome),
             content=outcome.content,
             error_code=code,
-            job_id=outcome.job_id if isinstance(outcome, HandedOver) else Message.job_id,
             usage=_builtins(usage),
             total_tokens=Message.total_tokens + spent_tokens,
             timing=_builtins(timing),
@@ -441,11 +470,32 @@ def write_ending(
             updated_at=func.now(),
         )
     )
-    return _ending(message_id, project_id, status, encoded)
+    return _ending(message_id, project_id, status, encoded, job)
 
 
-def _ending(message_id: UUID, project_id: UUID, status: MessageStatus, encoded: Sequence[bytes]) -> Ending:
-    return Ending(message_id=message_id, project_id=project_id, status=status, events=tuple(map(bytes, encoded)))
+def _write_job(connection: Connection, message_id: UUID, outcome: Outcome, built: Built | None) -> Job | None:
+    """What the message's end means for its job, if it has one that is open."""
+    match outcome:
+        case HandedOver():
+            return write_job(connection, UUID(outcome.job_id), status=JobStatus.PENDING, error=None, phase=None)
+        case Cancelled():
+            return end_open_job(connection, message_id, JobStatus.CANCELLED)
+        case Failed():
+            return end_open_job(connection, message_id, JobStatus.ERROR, error=outcome.reason or outcome.code.detail)
+        case Succeeded():
+            if built is None:
+                return None
+            return end_open_job(connection, message_id, JobStatus.SUCCESS, **msgspec.structs.asdict(built))
+        case _:
+            assert_never(outcome)
+
+
+def _ending(
+    message_id: UUID, project_id: UUID, status: MessageStatus, encoded: Sequence[bytes], job: Job | None = None
+) -> Ending:
+    return Ending(
+        message_id=message_id, project_id=project_id, status=status, events=tuple(map(bytes, encoded)), job=job
+    )
 
 
 def _ends_attempt(last_event_id: str | None, attempt: int) -> bool:
@@ -456,7 +506,7 @@ def _held(lease: Lease) -> tuple[Any, ...]:
     return (Message.id == lease.message_id, Message.attempt == lease.attempt, Message.lease_owner == lease.owner)
 
 
-def _write(connection: Connection, lease: Lease, **values: Any) -> None:
+def write_under_lease(connection: Connection, lease: Lease, **values: Any) -> None:
     """The fence: an update of the message under the lease. Raises `Fenced` where it hits nothing."""
     written = connection.execute(
         update(Message).where(*_held(lease)).values(**values, updated_at=func.now()).returning(Message.id)
@@ -466,26 +516,38 @@ def _write(connection: Connection, lease: Lease, **values: Any) -> None:
 
 
 def _take_effect(
-    connection: Connection, project: Row[Any], lease: Lease, effect: Effect
-) -> tuple[Told, DocumentChange | None]:
+    connection: Connection, project: Row[Any], lease: Lease, call: StoredCall, effect: Effect
+) -> tuple[Told, DocumentChange | None, UUID | None]:
+    """What is told of it, the document's change and the job's id, as far as it has them."""
     match effect:
         case Told():
-            return effect, None
+            return effect, None, None
+        case StartJob():
+            if has_job(connection, lease):
+                error = "One component can be built at a time, and this answer has begun one already."
+                return Told(succeeded=False, result=_json({"started": False, "error": error}), error=error), None, None
+            job_id = start_job(connection, lease, call.tool_call_id, effect.name, effect.effect_description)
+            result = _json({"started": True, "jobId": str(job_id), "name": effect.name})
+            return Told(succeeded=True, result=result, words=f"Building the component {effect.name}."), None, job_id
         case EditDocument():
             if project.version != effect.expected_version:
-                return _stale(project), None
+                return _stale(project), None, None
             try:
                 change = change_document(
                     connection, project, effect.operations, effect.limits, message_id=lease.message_id
                 )
             except PatchRejected as error:
                 where = "" if error.index is None else f" (operation {error.index})"
-                return _refused(f"The patch was not applied{where}: {error.detail}"), None
+                return _refused(f"The patch was not applied{where}: {error.detail}"), None, None
             except SchemaViolation as error:
                 places = "; ".join(f"{path or '/'}: {message}" for path, message in error.errors)
-                return _refused(f"The patch was not applied: the document would not fit its schema: {places}"), None
-            result = msgspec.json.encode({"applied": True, "version": change.version}).decode()
-            return Told(succeeded=True, result=result, words=effect.words), change
+                return (
+                    _refused(f"The patch was not applied: the document would not fit its schema: {places}"),
+                    None,
+                    None,
+                )
+            result = _json({"applied": True, "version": change.version})
+            return Told(succeeded=True, result=result, words=effect.words), change, None
         case _:
             assert_never(effect)
 
@@ -498,6 +560,10 @@ def _stale(project: Row[Any]) -> Told:
     error = "The document was changed by somebody else meanwhile; nothing was applied."
     shown = {"applied": False, "error": error, "version": project.version, "document": project.document}
     return Told(succeeded=False, result=msgspec.json.encode(shown).decode(), error=error)
+
+
+def _json(value: JsonValue) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _builtins(value: msgspec.Struct | None) -> Any:

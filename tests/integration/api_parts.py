@@ -16,9 +16,10 @@ from werkzeug.test import TestResponse
 from shared import closing
 from shared.event_log import EventLog
 from shared.events import EventId
-from shared.outcomes import Succeeded
+from shared.outcomes import HandedOver, Succeeded
+from shared.records import StoredCall
 from shared.settings import Settings
-from shared.store import Store
+from shared.store import StartJob, Store
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
@@ -141,3 +142,28 @@ def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
     assert problem["detail"]
     assert problem["type"]
     return problem
+
+
+def job_made(api: Api, person: Person, project_id: str, *, name: str = "Ball") -> tuple[str, str]:
+    """The id of a job that waits for its builder, as a worker leaves it, and of its message."""
+    message_id = person.pair(project_id)["assistantMessage"]["id"]
+    claim = api.store.claim(uuid.UUID(message_id), "test", lease_s=60, max_tries=3)
+    assert claim is not None
+    effect = api.store.commit_effect(
+        claim.lease,
+        1,
+        0,
+        StoredCall(tool_call_id=f"call_{message_id}", name="generateRemotionComponent", arguments="{}"),
+        StartJob(name=name, effect_description="a ball"),
+    )
+    job_id = effect.call.job_id
+    assert job_id is not None
+    ending = api.store.finalize(
+        claim.lease,
+        HandedOver(content="I build it.", job_id=job_id),
+        first=EventId(1, 0),
+        usage=None,
+        first_token_ms=None,
+    )
+    closing.append_ending(api.store, api.log, ending)
+    return job_id, message_id

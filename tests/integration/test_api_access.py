@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from sqlalchemy import Engine, text
 from api.app import CALLS
 from api.calls import Access, Call
 from api.refusals import Unauthorized
-from tests.integration.api_parts import Api, Person, answered, refused
+from tests.integration.api_parts import Api, Person, answered, job_made, refused
 
 GUARDED = [call for call in CALLS if call.access is not Access.ANYBODY and not call.is_socket]
 OF_A_PROJECT = [call for call in GUARDED if call.path_ids]
@@ -40,7 +41,7 @@ def try_call(call: Call, person: Person, ids: dict[str, str]) -> Any:
 def everything(engine: Engine) -> list[Any]:
     """What a stranger's call must not change."""
     with engine.connect() as connection:
-        tables = ("projects", "messages", "document_versions", "members", "tickets")
+        tables = ("projects", "messages", "document_versions", "members", "tickets", "component_jobs")
         return [connection.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all() for table in tables]
 
 
@@ -79,8 +80,9 @@ def test_a_stranger_is_told_that_there_is_no_such_thing(api: Api, engine: Engine
     owner, stranger = api.person(), api.person()
     project = owner.project(name="canary-project", document={"secret": "canary"})
     pair = owner.pair(project["id"], "canary-content")
-    real = {"projectId": project["id"], "messageId": pair["assistantMessage"]["id"]}
-    unreal = {"projectId": str(uuid.uuid4()), "messageId": str(uuid.uuid4())}
+    job_id, _ = job_made(api, owner, owner.project()["id"], name="canary-job")
+    real = {"projectId": project["id"], "messageId": pair["assistantMessage"]["id"], "jobId": job_id}
+    unreal = {name: str(uuid.uuid4()) for name in real}
     before = everything(engine)
     response = try_call(call, stranger, real)
     refused(response, 404, "not_found")
@@ -94,7 +96,7 @@ def test_an_id_that_is_none_names_nothing(api: Api, call: Call) -> None:
     person = api.person()
     body = BODIES[call.name] if call.body is not None else ...
     for garbage in ("1", "x", "..%2f", "%00", "\u00e9", "null", "0" * 200):
-        path = call.path.replace("{projectId}", garbage).replace("{messageId}", garbage)
+        path = re.sub(r"\{\w+\}", lambda _, garbage=garbage: garbage, call.path)
         refused(person.call(call.method, path, body=body, media_type=call.body_media_type), 404, "not_found")
 
 

@@ -61,6 +61,10 @@ def _explained(engine: Engine) -> Iterator[list[str]]:
 _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
     "leases that ran out": (lambda scene: scene.store.take_lapsed(limit=10), "ix_messages_lease"),
     "bells to ring again": (lambda scene: scene.store.ring_for(limit=10, again_s=0), "ix_messages_claimable"),
+    "builders' bells to ring again": (
+        lambda scene: scene.store.ring_builders_for(limit=10, again_s=0),
+        "ix_messages_buildable",
+    ),
     "what is to be closed": (
         lambda scene: scene.store.to_close(limit=10, max_tries=MAX_TRIES),
         "ix_messages_claimable|ix_messages_unfinished_author",

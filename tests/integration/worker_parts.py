@@ -26,7 +26,8 @@ from shared.records import JsonValue, Message, Principal
 from shared.settings import Settings
 from shared.store import Store, SubmitLimits
 from tests.trace_checker import check_trace
-from worker.turn import Workshop, run_turn
+from worker.held import Workshop
+from worker.turn import run_turn
 
 PATIENCE_S: Final = 60.0
 """How long a test waits for what must come."""

@@ -1,0 +1,175 @@
+"""A message that this process holds: what a turn and a build have in common.
+
+Both write under a lease that may be lost, stop when they are asked to, go on while the database or Redis is away, and end by
+a commit whose events are appended afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+import tenacity
+
+from shared.doorbell import Doorbell
+from shared.errors import Fenced, LogUnavailable, StoreUnavailable
+from shared.event_log import EventLog, Publication
+from shared.events import MessageStatusName, ToolCall
+from shared.records import Lease
+from shared.settings import Settings
+from shared.store import Store
+from worker.leases import Hold, LeaseKeeper, Stop
+from worker.publisher import Publisher
+from worker.streams import StreamLoop
+from worker.tools import Registry
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Workshop(msgspec.Struct, frozen=True, kw_only=True):
+    """What turns and builds work with, made once a process."""
+
+    settings: Settings
+    store: Store
+    log: EventLog
+    doorbell: Doorbell
+    streams: StreamLoop
+    leases: LeaseKeeper
+    tools: Registry
+
+
+class Stopped(Exception):
+    """The work should end before it is done."""
+
+    def __init__(self, reason: Stop) -> None:
+        super().__init__(reason.name)
+        self.reason = reason
+
+
+class DeadlineOver(Exception):
+    """It took as long as it may take."""
+
+
+class Held:
+    """One message under a lease, with its publisher."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        lease: Lease,
+        hold: Hold,
+        *,
+        deadline: float,
+        content: str,
+        tool_calls: tuple[ToolCall, ...],
+        status: MessageStatusName,
+    ) -> None:
+        """`deadline`: by `time.monotonic`. `status`: the row's while it is held."""
+        self._workshop = workshop
+        self._settings = workshop.settings
+        self._store = workshop.store
+        self._hold = hold
+        self._deadline = deadline
+        self.publisher = Publisher(
+            workshop.streams.log,
+            lease,
+            renew=self._renew,
+            may_append=hold.is_valid,
+            window_s=workshop.settings.merge_window_s,
+            content=content,
+            tool_calls=tool_calls,
+            status=status,
+        )
+
+    @property
+    def _lease(self) -> Lease:
+        return self.publisher.lease
+
+    # --- reading the model's stream ------------------------------------------------------------------------------
+
+    async def _until_read(self, reading: Coroutine[Any, Any, None]) -> None:
+        """Await `reading` on the loop, until it is done, the work should end, or the deadline. Raises what it raised."""
+        loop = asyncio.get_running_loop()
+        stream = loop.create_task(reading)
+        self._hold.when_stopped(lambda: loop.call_soon_threadsafe(stream.cancel))
+        try:
+            done, _ = await asyncio.wait([stream], timeout=max(0.0, self._deadline - time.monotonic()))
+            if not done:
+                stream.cancel()
+                await asyncio.wait([stream])
+        finally:
+            self._hold.when_stopped(None)
+        error = None if stream.cancelled() else stream.exception()
+        await self.publisher.settle()
+        if not done:
+            raise DeadlineOver
+        if error is not None:
+            raise error
+
+    # --- being interrupted, and going on -------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Raises `Stopped` or `DeadlineOver` where the work should end."""
+        if (reason := self._hold.stop_reason) is not None:
+            raise Stopped(reason)
+        if time.monotonic() > self._deadline:
+            raise DeadlineOver
+
+    def _pause(self, seconds: float) -> None:
+        self._hold.pause(seconds)
+        self._check()
+
+    def _insist(self, write: Callable[[], T]) -> T:
+        """`write` until the database has answered. Raises `Fenced`, also where the lease went meanwhile."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0),
+            sleep=time.sleep,
+            before=lambda _: self._still_held(),
+            reraise=True,
+        )
+        return retrying(write)
+
+    def _still_held(self) -> None:
+        if self._hold.stop_reason is Stop.LOST:
+            raise Fenced
+
+    async def _renew(self, lease: Lease, above: int) -> Lease:
+        """The log was lost: an attempt above its and the row's."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._workshop.streams.sql,
+            lambda: self._insist(lambda: self._store.begin_attempt(lease, above=above)),
+        )
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def _settled(self) -> None:
+        """All that was published is in the log, or Redis is away. Raises `Fenced`."""
+        try:
+            self._workshop.streams.run(self.publisher.settle())
+        except (Fenced, StoreUnavailable) as error:
+            raise Fenced from error
+
+    def hand_back(self) -> None:
+        """This process is to stop: another one goes on at once."""
+        try:
+            self._store.hand_back(self._lease)
+        except (Fenced, StoreUnavailable):
+            return
+        self._ring_again()
+
+    def _ring_again(self) -> None:
+        """Call somebody else to the message."""
+        self._workshop.doorbell.ring(self._lease.message_id)
+
+    def _publish(self, publication: Publication) -> None:
+        try:
+            self._workshop.log.publish(publication)
+        except LogUnavailable:
+            _log.warning("a notice was not published: Redis is away")
