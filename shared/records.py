@@ -114,6 +114,7 @@ class ReaderRow(msgspec.Struct, frozen=True, kw_only=True):
     last_event_id: EventId | None
     content: str
     tool_calls: tuple[ToolCall, ...]
+    """Those that were made."""
     ending: tuple[bytes, ...]
     """The encoded events of the stored ending, oldest first; empty while there is none."""
 

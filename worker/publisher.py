@@ -78,11 +78,6 @@ class Publisher:
         n = self._n - len(self._waiting) - 1
         return EventId(self.lease.attempt, n) if n >= 0 else None
 
-    @property
-    def has_unmade_calls(self) -> bool:
-        """Whether readers are shown a call that has no result."""
-        return any(call.state == "started" for call in self._tool_calls)
-
     # --- what is published ---------------------------------------------------------------------------------------
 
     def text(self, content: str) -> None:

@@ -196,10 +196,6 @@ class Turn:
             self._workshop.streams.run(self.publisher.settle())
         except (Fenced, StoreUnavailable) as error:
             raise Fenced from error
-        if self.publisher.has_unmade_calls:
-            # a final message lists the calls that were made: readers are told to forget the others
-            self._renew_attempt(self.publisher.content, self._made_calls(), failed_try=False)
-            self._workshop.streams.run(self.publisher.settle())
         first, lease, first_token_ms = self.publisher.next_id, self._lease, self._first_token_ms()
         return self._insist(
             lambda: self._store.finalize(lease, outcome, first=first, usage=self._usage, first_token_ms=first_token_ms)
@@ -327,19 +323,12 @@ class Turn:
 
     def _begin_again(self, content: str) -> None:
         """The provider failed with text shown: a new attempt, whose snapshot takes that text back."""
-        self._renew_attempt(content, self._shown_calls(), failed_try=True)
+        lease = self._insist(lambda: self._store.begin_attempt(self._lease, failed_try=True))
 
         async def work() -> None:
+            self.publisher.open_attempt(lease, content=content, tool_calls=self._shown_calls(), reason="attempt")
             self.publisher.status("thinking")
             self.publisher.start()
-
-        self._workshop.streams.run(work())
-
-    def _renew_attempt(self, content: str, calls: tuple[ToolCall, ...], *, failed_try: bool) -> None:
-        lease = self._insist(lambda: self._store.begin_attempt(self._lease, failed_try=failed_try))
-
-        async def work() -> None:
-            self.publisher.open_attempt(lease, content=content, tool_calls=calls, reason="attempt")
 
         self._workshop.streams.run(work())
 
@@ -419,9 +408,6 @@ class Turn:
 
     def _shown_calls(self) -> tuple[ToolCall, ...]:
         """The calls as an attempt's snapshot shows them: those that were made. Another is shown when it starts."""
-        return tuple(effect.call for effect in self._effects)
-
-    def _made_calls(self) -> tuple[ToolCall, ...]:
         return tuple(effect.call for effect in self._effects)
 
     def _took_effect(self) -> bool:

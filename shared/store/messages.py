@@ -26,7 +26,7 @@ from shared.models import IdempotencyKey, Member, Message, Project, User
 from shared.records import Cancelling, Principal, ReaderRow, Submitted
 from shared.records import Message as MessageRecord
 from shared.store.projects import EDITORS, lock_project, role_in
-from shared.store.rows import MESSAGE_COLUMNS, message_records, stored_rounds, tool_calls
+from shared.store.rows import MESSAGE_COLUMNS, made_calls, message_records, stored_rounds
 from shared.store.transactions import Transactions
 
 
@@ -330,7 +330,7 @@ def _reader_rows(connection: Connection, message_ids: Sequence[UUID]) -> dict[UU
             Message.ending,
         ).where(Message.id.in_(message_ids))
     ).all()
-    calls = tool_calls(connection, {row.id: row.status for row in rows if row.attempt})
+    calls = made_calls(connection, [row.id for row in rows if row.attempt])
     return {
         row.id: ReaderRow(
             message_id=row.id,
