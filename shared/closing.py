@@ -59,6 +59,6 @@ def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
     if not entries:
         return found.content, 0
     newest = entries[-1].id.attempt
-    if newest != found.attempt:
-        return found.content, newest
+    if newest != found.attempt or events.is_terminal_payload(entries[-1].kind, entries[-1].payload):
+        return found.content, newest  # another attempt's text, or an earlier run's that has ended
     return fold(Transcript(), (events.decode(entry.payload) for entry in entries)).content, newest

@@ -112,6 +112,7 @@ _PERMANENT: Final = frozenset(
         ErrorCode.CONTENT_FILTER,
         ErrorCode.REFUSAL,
         ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.TOO_MANY_ROUNDS,
     }
 )
 

@@ -34,15 +34,6 @@ class _Public(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pass
 
 
-class ProjectSummary(_Public, frozen=True, kw_only=True):
-    id: UUID
-    name: str
-    version: int
-    role: MemberRole
-    created_at: datetime
-    updated_at: datetime
-
-
 class Project(_Public, frozen=True, kw_only=True):
     """`version` rises by one with each change of the document."""
 
@@ -129,6 +120,7 @@ class ReaderRow(msgspec.Struct, frozen=True, kw_only=True):
     last_event_id: EventId | None
     content: str
     tool_calls: tuple[ToolCall, ...]
+    """Those that were made."""
     ending: tuple[bytes, ...]
     """The encoded events of the stored ending, oldest first; empty while there is none."""
 

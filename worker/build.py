@@ -24,7 +24,7 @@ from worker.assembler import Assembler
 from worker.compiler import MAX_SOURCE_BYTES, CompileFailed, Compiler
 from worker.held import DeadlineOver, Held, Stopped, Workshop
 from worker.leases import Hold, Stop
-from worker.model import ModelRequest, ProviderFailed
+from worker.model import ModelRequest, ProviderFailed, read_out
 from worker.prompts import build_request, repair_request, source_in
 from worker.retry import pauses
 
@@ -229,7 +229,10 @@ class Build(Held):
                 answer.take(data)
                 if answer.failure is not None:
                     raise answer.failure
-                if answer.is_done or answer.is_too_long:
+                if answer.is_too_long:
+                    return
+                if answer.is_done:
+                    await read_out(chunks)
                     return
             answer.take_end()
             if answer.failure is not None:

@@ -48,14 +48,18 @@ class StreamLoop:
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._main, name="streams", daemon=True)
         self._beat = 0.0
+        self._failure: Exception | None = None
         # renewals of attempts are SQL: they have threads of their own
         self.sql = concurrent.futures.ThreadPoolExecutor(max_workers=4, thread_name_prefix="renewals")
         self.model: Model
         self.log: LoopEventLog
 
     def start(self) -> None:
+        """Raises what kept the clients from being made."""
         self._thread.start()
         self._started.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
         if self._loop is not None and self._stopping is not None:
@@ -82,8 +86,15 @@ class StreamLoop:
         self._loop.call_soon_threadsafe(function)
 
     def _main(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve())
+        except Exception as error:
+            # whoever waits in `start` raises it; later the beat stops, and with it the leases
+            self._failure = error
+            _log.exception("the streams' loop ended")
+        finally:
+            self._started.set()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

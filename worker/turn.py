@@ -23,7 +23,7 @@ from shared.store.messages import joined
 from worker.assembler import Assembler, DraftCall
 from worker.held import DeadlineOver, Held, Stopped, Workshop
 from worker.leases import Hold, Stop
-from worker.model import ModelRequest, ProviderFailed
+from worker.model import ModelRequest, ProviderFailed, read_out
 from worker.prompts import conversation
 from worker.retry import pauses
 from worker.tools import Situation
@@ -228,7 +228,10 @@ class Turn(Held):
                 for failure in (publisher.failure, assembler.failure):
                     if failure is not None:
                         raise failure
-                if assembler.is_done or assembler.is_too_long:
+                if assembler.is_too_long:
+                    return
+                if assembler.is_done:
+                    await read_out(chunks)
                     return
             for output in assembler.end():
                 publisher.text(between + output.content)

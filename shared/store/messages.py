@@ -22,12 +22,12 @@ from shared.errors import (
 )
 from shared.events import EventId
 from shared.lifecycle import FINAL, UNFINISHED, JobStatus, MessageKind, MessageStatus, OnBusy, Role
-from shared.models import IdempotencyKey, Member, Message, Project, Round, User
+from shared.models import IdempotencyKey, Member, Message, Project, User
 from shared.records import Cancelling, Principal, ReaderRow, Submitted
 from shared.records import Message as MessageRecord
 from shared.store.job_rows import write_job
 from shared.store.projects import EDITORS, lock_project, role_in
-from shared.store.rows import MESSAGE_COLUMNS, message_records, tool_calls
+from shared.store.rows import MESSAGE_COLUMNS, made_calls, message_records, stored_rounds
 from shared.store.transactions import Transactions
 
 
@@ -185,17 +185,8 @@ class MessageStore(Transactions):
             job = None
             if row.job_id is not None and not again:  # its turn was over: the component is what failed
                 job = write_job(connection, row.job_id, status=JobStatus.PENDING, phase=None, tries=0, error=None)
-            texts: Sequence[str] = ()
-            if not again:
-                texts = (
-                    connection.execute(
-                        select(Round.text)
-                        .where(Round.message_id == message_id, Round.run == row.run)
-                        .order_by(Round.round)
-                    )
-                    .scalars()
-                    .all()
-                )
+            kept = [] if again else stored_rounds(connection, [message_id])[message_id]
+            counted = [] if job is not None or row.usage is None else [stored.usage for stored in kept if stored.usage]
             connection.execute(
                 update(Message)
                 .where(Message.id == message_id)
@@ -203,10 +194,12 @@ class MessageStore(Transactions):
                     run=row.run + 1 if again else row.run,
                     status=MessageStatus.PENDING if job is None else MessageStatus.BUILDING,
                     kind=MessageKind.STATUS if job is None else MessageKind.TOOL_RESULT,
-                    content=joined(texts),
+                    content=joined([stored.text for stored in kept]),
                     job_id=None if again else Message.job_id,
                     error_code=None,
                     usage=None if job is None else Message.usage,
+                    # the run's end counts its stored rounds again
+                    total_tokens=Message.total_tokens - sum(usage.total_tokens for usage in counted),
                     timing=None,
                     tries=0,
                     cancel_requested_at=None,
@@ -339,7 +332,7 @@ def _reader_rows(connection: Connection, message_ids: Sequence[UUID]) -> dict[UU
             Message.ending,
         ).where(Message.id.in_(message_ids))
     ).all()
-    calls = tool_calls(connection, {row.id: row.status for row in rows if row.attempt})
+    calls = made_calls(connection, [row.id for row in rows if row.attempt])
     return {
         row.id: ReaderRow(
             message_id=row.id,

@@ -72,14 +72,11 @@ def usage(value: JsonValue) -> Usage | None:
 
 
 def tool_calls(connection: Connection, statuses: dict[UUID, MessageStatus]) -> dict[UUID, tuple[ToolCall, ...]]:
-    """The calls of each message's present run, in order, as its readers are shown them.
+    """The calls of each message's present run, in order, as a message lists them.
 
-    An unfinished message shows its stored calls that were not made yet as `started`; a final one shows what was made.
+    An unfinished message lists its stored calls that were not made yet as `started`; a final one lists what was made.
     """
-    if not statuses:
-        return {}
-    made = ledger(connection, statuses)
-    shown: dict[UUID, list[ToolCall]] = {key: [effect.call for effect in effects] for key, effects in made.items()}
+    shown = {message_id: list(calls) for message_id, calls in made_calls(connection, statuses).items()}
     unfinished = [message_id for message_id, status in statuses.items() if status not in FINAL]
     for message_id, rounds in stored_rounds(connection, unfinished).items():
         known = {call.tool_call_id for call in shown.get(message_id, ())}
@@ -95,6 +92,14 @@ def tool_calls(connection: Connection, statuses: dict[UUID, MessageStatus]) -> d
             if call.tool_call_id not in known
         )
     return {message_id: tuple(calls) for message_id, calls in shown.items()}
+
+
+def made_calls(connection: Connection, message_ids: Collection[UUID]) -> dict[UUID, tuple[ToolCall, ...]]:
+    """The calls of each message's present run that were made, in order: what a snapshot shows."""
+    return {
+        message_id: tuple(effect.call for effect in effects)
+        for message_id, effects in ledger(connection, message_ids).items()
+    }
 
 
 def ledger(connection: Connection, message_ids: Collection[UUID]) -> dict[UUID, list[ToolEffect]]:

@@ -16,7 +16,7 @@ from shared.models import Message
 from shared.outcomes import Cancelled, Failed, closing_events
 from shared.records import Ending
 from shared.store.builds import buildable
-from shared.store.rows import tool_calls, usage
+from shared.store.rows import made_calls, usage
 from shared.store.transactions import Transactions
 from shared.store.turns import claimable, clocks, timing, write_ending
 
@@ -174,8 +174,7 @@ class SweepStore(Transactions):
                 ts=int(row.now_ms),
                 content=outcome.content,
                 status=row.status.value,
-                # as the final row shows them: the calls that were made
-                tool_calls=tool_calls(connection, {message_id: MessageStatus.ERROR}).get(message_id, ()),
+                tool_calls=made_calls(connection, [message_id]).get(message_id, ()),
                 reason="attempt",
             )
             took = timing(row, row.first_token_ms)

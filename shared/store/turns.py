@@ -19,7 +19,7 @@ from sqlalchemy.orm import aliased
 from shared import events
 from shared.errors import Fenced, PatchRejected, SchemaViolation
 from shared.events import EventId, Timing, ToolCall, Usage, shown_arguments
-from shared.lifecycle import FINAL, JobStatus, MessageStatus, Role
+from shared.lifecycle import JobStatus, MessageStatus, Role
 from shared.models import LedgerEntry, Message, Project, Round
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded, ending_events, kind_of, status_of
 from shared.patching import PatchLimits
@@ -44,7 +44,7 @@ from shared.store.transactions import Transactions
 
 
 class EditDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Apply `operations` to the project's document, if it still has a version in `expected_versions`."""
+    """Apply `operations` to the project's document, if it still has the version `expected_version`."""
 
     operations: list[JsonValue]
     words: str
@@ -193,7 +193,7 @@ class TurnStore(Transactions):
             write_under_lease(connection, lease, lease_owner=None, lease_until=None, rung_at=None)
 
     def context(self, lease: Lease, *, max_tokens: int) -> Context:
-        """The project as it is now, and the newest of the answered messages that stand before this one."""
+        """The project as it is now, and the newest of the messages that were answered before this one."""
         with self._transaction() as connection:
             project = connection.execute(
                 select(Project.document, Project.version, Project.schema).where(Project.id == lease.project_id)
@@ -210,7 +210,7 @@ class TurnStore(Transactions):
                     Message.project_id == lease.project_id,
                     Message.role == Role.USER,
                     Message.id < mine.reply_to,
-                    answered.status.in_(FINAL),
+                    answered.status != MessageStatus.PENDING,
                 )
                 .order_by(Message.id.desc())
                 .limit(200)

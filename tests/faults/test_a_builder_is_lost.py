@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -44,6 +45,10 @@ def _answers(stack: Stack, *first: dict[str, Any]) -> None:
 
 def _lease(stack: Stack, message_id: str) -> Any:
     return stack.sql("SELECT status, lease_owner, tries FROM messages WHERE id = :id", id=message_id)[0]
+
+
+def _has_changed(stack: Stack, message_id: str, before: tuple[Any, ...]) -> bool:
+    return tuple(_lease(stack, message_id)) != before
 
 
 def _child(stack: Stack, message_id: str) -> int:
@@ -125,7 +130,7 @@ def test_without_any_builder_a_cancel_ends_the_message(stack: Stack, somebody: P
 
 def test_builders_that_are_lost_again_and_again_end_the_message(stack: Stack, somebody: Person) -> None:
     """Each loss costs a try; after the last one the message ends as `worker_lost` with its text."""
-    _answers(stack, {"text": "```tsx"}, {"stall": True})
+    _answers(stack)
     call = {"rounds": [{"steps": [{"text": "```tsx"}, {"stall": True}]}]}
     stack.model.on("Write the component", call)
     message_id = _asked(somebody)
@@ -138,7 +143,7 @@ def test_builders_that_are_lost_again_and_again_end_the_message(stack: Stack, so
                 if child not in killed:
                     os.kill(child, signal.SIGKILL)
                     killed.add(child)
-            eventually(lambda lease=lease: tuple(_lease(stack, message_id)) != tuple(lease))
+            eventually(partial(_has_changed, stack, message_id, tuple(lease)))
         audience.finish()
         row = somebody.row(message_id)
         audience.check(row)

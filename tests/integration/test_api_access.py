@@ -96,7 +96,7 @@ def test_an_id_that_is_none_names_nothing(api: Api, call: Call) -> None:
     person = api.person()
     body = BODIES[call.name] if call.body is not None else ...
     for garbage in ("1", "x", "..%2f", "%00", "\u00e9", "null", "0" * 200):
-        path = re.sub(r"\{\w+\}", lambda _, garbage=garbage: garbage, call.path)
+        path = garbage.join(re.split(r"\{\w+\}", call.path))
         refused(person.call(call.method, path, body=body, media_type=call.body_media_type), 404, "not_found")
 
 

@@ -121,6 +121,8 @@ def test_the_first_text_goes_at_once_and_the_next_is_merged(redis_url: str) -> N
             await eventually(lambda: at.deltas() == ["a"])
             for piece in "bcd":
                 at.publisher.text(piece)
+                await asyncio.sleep(0.02)  # time enough to be sent alone
+            assert at.deltas() == ["a"]
             await at.publisher.settle()
             assert at.deltas() == ["a", "bcd"]
             at.check()

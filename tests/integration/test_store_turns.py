@@ -262,7 +262,7 @@ def test_an_unfinished_message_shows_its_calls_that_were_not_made_yet_as_started
     lease = scene.claimed()
     calls = (call(lease, 0, 0), call(lease, 0, 1))
     scene.store_round(lease, 0, "I edit.", *calls)
-    scene.store.commit_effect(lease, 0, 0, calls[0], scene.append_one(lease))
+    effect = scene.store.commit_effect(lease, 0, 0, calls[0], scene.append_one(lease))
     shown = scene.store.message(scene.principal, lease.message_id)
     assert [(one.tool_call_id, one.state, one.version) for one in shown.tool_calls] == [
         (calls[0].tool_call_id, "succeeded", 2),

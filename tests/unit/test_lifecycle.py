@@ -66,4 +66,5 @@ def test_asking_again_unchanged_helps_against_nothing_permanent() -> None:
         ErrorCode.CONTENT_FILTER,
         ErrorCode.REFUSAL,
         ErrorCode.CONTEXT_TOO_LONG,
+        ErrorCode.TOO_MANY_ROUNDS,
     }

@@ -8,6 +8,7 @@ the store, exactly once, with the call's ledger row; what a tool does elsewhere,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from importlib import metadata
 from typing import Any, Final, Protocol, runtime_checkable
@@ -22,6 +23,8 @@ from shared.records import StoredCall
 from shared.store import Effect, Told
 
 GROUP: Final = "chatrelay.tools"
+
+_log = logging.getLogger(__name__)
 MAX_DEPTH: Final = 128
 """Containers inside one another in a call's arguments."""
 
@@ -111,6 +114,10 @@ class Registry:
             return tool.prepare(arguments, situation)
         except ToolRefused as error:
             return refusal(error.detail)
+        except Exception:
+            # a third party's code: its fault is that call's result, not the message's end
+            _log.exception("the tool %s failed", call.name)
+            return refusal("The tool failed.")
 
 
 def _unusable(arguments: Any) -> str | None:
