@@ -14,7 +14,7 @@ from api.pages import Page, PageQuery
 from api.refusals import InvalidFields, InvalidHeader
 from api.services import Services
 from shared import errors, notices, video
-from shared.records import JsonValue, Principal, Project, ProjectSummary
+from shared.records import JsonValue, Principal, Project
 
 calls = Calls()
 
@@ -75,9 +75,9 @@ def _start(body: NewProject) -> tuple[JsonValue, JsonValue]:
     return video.new_document(), video.SCHEMA
 
 
-@calls.add("GET", "/v1/projects", query=PageQuery, answers={200: Page[ProjectSummary]})
+@calls.add("GET", "/v1/projects", query=PageQuery, answers={200: Page[Project]})
 def list_projects(services: Services, *, principal: Principal, query: PageQuery) -> Answer:
-    """The projects of which the caller is a member, newest first, without their documents."""
+    """The projects of which the caller is a member, newest first. A page of large documents is shorter."""
     items, cursor = services.store.projects(principal, limit=query.limit, before=query.before)
     return Answer(status=200, body=Page(items=items, next_cursor=None if cursor is None else str(cursor)))
 

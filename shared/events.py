@@ -225,6 +225,15 @@ def split_text(text: str, max_bytes: int = MAX_DELTA_BYTES) -> Iterator[str]:
         start = end
 
 
+def split_for_deltas(text: str) -> Iterator[str]:
+    """`split_text`, finer where JSON writes characters as escapes, of six bytes at most: no delta's JSON passes 16 KiB."""
+    for piece in split_text(text):
+        if len(_encoder.encode(piece)) > MAX_DELTA_BYTES * 3 // 2:
+            yield from split_text(piece, MAX_DELTA_BYTES // 6)
+        else:
+            yield piece
+
+
 def json_schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of the union, for the OpenAPI document."""
     (schema,), components = msgspec.json.schema_components([StreamEvent], ref_template="#/components/schemas/{name}")

@@ -31,15 +31,6 @@ class _Public(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pass
 
 
-class ProjectSummary(_Public, frozen=True, kw_only=True):
-    id: UUID
-    name: str
-    version: int
-    role: MemberRole
-    created_at: datetime
-    updated_at: datetime
-
-
 class Project(_Public, frozen=True, kw_only=True):
     """`version` rises by one with each change of the document."""
 

@@ -153,6 +153,13 @@ class RedisLink:
     def _received(self, wire: _Wire, data: bytes) -> None:
         if wire is not self._wire:
             return
+        try:
+            self._hand_out(data)
+        finally:
+            if self._on_handed_out is not None:
+                self._on_handed_out()
+
+    def _hand_out(self, data: bytes) -> None:
         self._reader.feed(data)
         while (reply := self._next_reply()) is not False:
             if isinstance(reply, hiredis.PushNotification):

@@ -32,6 +32,7 @@ _LOOK_S: Final = 1.0
 """How often a follower looks whether it is to leave."""
 _COMES_BACK_S: Final = 0.1
 _JOIN_S: Final = 35.0
+_MOST_OUTPUT: Final = 20_000
 
 
 class Follower:
@@ -85,7 +86,10 @@ class Follower:
 
     def wait_for(self, predicate: Callable[[StreamEvent], bool], *, timeout_s: float = WAIT_S) -> StreamEvent:
         """The first event that fits, received already or yet to come. Raises `TimeoutError`."""
-        return self._wait(lambda: next((event for event in self._events() if predicate(event)), None), timeout_s)
+        found: StreamEvent = self._wait(
+            lambda: next((event for event in self._events() if predicate(event)), None), timeout_s
+        )
+        return found
 
     def wait_text(self, text: str, *, timeout_s: float = WAIT_S) -> None:
         """Until what it shows ends with `text`."""
@@ -194,6 +198,7 @@ class Audience:
     def __init__(
         self, stack: Stack, token: str, message_id: str, *, leaves_after: Callable[[], int] | None = None
     ) -> None:
+        self._stack = stack
         transports: tuple[Transport, ...] = ("socket", "sse")
         self.followers = [
             Follower(stack.urls, token, message_id, transport=transport, first=web, leaves_after=leaves_after)
@@ -202,16 +207,21 @@ class Audience:
         ]
 
     def wait_for(self, predicate: Callable[[StreamEvent], bool]) -> None:
-        for follower in self.followers:
-            follower.wait_for(predicate)
+        self._all(lambda follower: follower.wait_for(predicate))
 
     def wait_text(self, text: str) -> None:
-        for follower in self.followers:
-            follower.wait_text(text)
+        self._all(lambda follower: follower.wait_text(text))
 
     def finish(self) -> None:
+        self._all(lambda follower: follower.finish())
+
+    def _all(self, wait: Callable[[Follower], object]) -> None:
         for follower in self.followers:
-            follower.finish()
+            try:
+                wait(follower)
+            except TimeoutError as error:
+                error.add_note(f"what the processes wrote last:\n{self._stack.all_output()[-_MOST_OUTPUT:]}")
+                raise
 
     def check(self, row: Mapping[str, Any]) -> list[list[StreamEvent]]:
         return [follower.check(row) for follower in self.followers]

@@ -6,6 +6,7 @@ times as much. Its own retries are off: they cover the time before the headers o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -20,6 +21,7 @@ from shared.lifecycle import ErrorCode
 from worker.assembler import MalformedStream, ProviderLine
 
 MOST_CONNECTIONS: Final = 2000
+READ_OUT_S: Final = 0.1
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +103,19 @@ def _took_too_long(error: BaseException) -> bool:
     while cause is not None and not isinstance(cause, aiohttp.ClientError):
         cause = cause.__cause__
     return cause is None or isinstance(cause, TimeoutError)
+
+
+async def read_out(chunks: AsyncIterator[bytes]) -> None:
+    """What a server sends after its last line, for a moment at most, so that the connection can serve the next call.
+
+    The answer is whole: whatever goes wrong here only costs the connection.
+    """
+    try:
+        async with asyncio.timeout(READ_OUT_S):
+            async for _ in chunks:
+                pass
+    except (httpx2.TransportError, aiohttp.ClientError, OSError):
+        pass
 
 
 def _of_status(error: openai.APIStatusError) -> ProviderFailed:

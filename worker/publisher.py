@@ -78,19 +78,18 @@ class Publisher:
         n = self._n - len(self._waiting) - 1
         return EventId(self.lease.attempt, n) if n >= 0 else None
 
+    @property
+    def has_unmade_calls(self) -> bool:
+        """Whether readers are shown a call that has no result."""
+        return any(call.state == "started" for call in self._tool_calls)
+
     # --- what is published ---------------------------------------------------------------------------------------
 
     def text(self, content: str) -> None:
         """A piece of the answer; the first goes at once."""
         self._content.append(content)
         self._text.append(content)
-        if self._pump is not None or self._timer is not None:
-            return
-        wait_s = self._not_before - time.monotonic()
-        if wait_s <= 0:
-            self._start()
-        else:
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._start)
+        self._start_when_due()
 
     def status(self, activity: events.AssistantActivity) -> None:
         self._add(events.Status, status=activity)
@@ -135,7 +134,7 @@ class Publisher:
             if (pump := self._pump) is None:
                 break
             await asyncio.wait([pump])
-            if self._waiting:  # Redis is away; the next call tries again
+            if self._pump is None and self._waiting:  # Redis is away; the next call tries again
                 break
         if self._timer is not None:
             self._timer.cancel()
@@ -162,8 +161,17 @@ class Publisher:
             self._text.clear()
             self._has_delta = True
             self._not_before = time.monotonic() + self._window_s
-            for piece in events.split_text(text):
+            for piece in events.split_for_deltas(text):
                 self._number(events.Delta, {"content": piece})
+
+    def _start_when_due(self) -> None:
+        if self._pump is not None or self._timer is not None or self.failure is not None:
+            return
+        wait_s = self._not_before - time.monotonic()
+        if wait_s <= 0:
+            self._start()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._start)
 
     def _start(self) -> None:
         if self._timer is not None:
@@ -177,18 +185,18 @@ class Publisher:
         self._pump = None
         if not pump.cancelled() and (failure := pump.exception()) is not None:
             self.failure = failure
+        if self._text or self._waiting:  # what came after the pump had looked, and what Redis did not take
+            self._start_when_due()
 
     async def _send_all(self) -> None:
         while self._waiting or self._text:
             self._number_text()
             if not self._may_append() or not await self._send_one():
-                # kept; tried again with the next piece of text, or by settle
+                # kept; tried again in a while, or by settle
                 self._not_before = time.monotonic() + _RETRY_S
                 return
-            gap_s = self._not_before - time.monotonic()
-            if self._text and not self._waiting and gap_s > 0:
-                self._timer = asyncio.get_running_loop().call_later(gap_s, self._start)
-                return
+            if self._text and not self._waiting and self._not_before > time.monotonic():
+                return  # `_pumped` starts the next one when it is due
 
     async def _send_one(self) -> bool:
         """Append the oldest events; False where Redis is away."""

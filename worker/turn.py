@@ -31,7 +31,7 @@ from shared.store import Store
 from shared.store.messages import joined
 from worker.assembler import Assembler, DraftCall
 from worker.leases import Hold, LeaseKeeper, Stop
-from worker.model import ModelRequest, ProviderFailed
+from worker.model import ModelRequest, ProviderFailed, read_out
 from worker.prompts import conversation
 from worker.publisher import Publisher
 from worker.retry import pauses
@@ -196,6 +196,10 @@ class Turn:
             self._workshop.streams.run(self.publisher.settle())
         except (Fenced, StoreUnavailable) as error:
             raise Fenced from error
+        if self.publisher.has_unmade_calls:
+            # a final message lists the calls that were made: readers are told to forget the others
+            self._renew_attempt(self.publisher.content, self._made_calls(), failed_try=False)
+            self._workshop.streams.run(self.publisher.settle())
         first, lease, first_token_ms = self.publisher.next_id, self._lease, self._first_token_ms()
         return self._insist(
             lambda: self._store.finalize(lease, outcome, first=first, usage=self._usage, first_token_ms=first_token_ms)
@@ -294,7 +298,10 @@ class Turn:
                 for failure in (publisher.failure, assembler.failure):
                     if failure is not None:
                         raise failure
-                if assembler.is_done or assembler.is_too_long:
+                if assembler.is_too_long:
+                    return
+                if assembler.is_done:
+                    await read_out(chunks)
                     return
             for output in assembler.end():
                 publisher.text(between + output.content)
@@ -320,12 +327,19 @@ class Turn:
 
     def _begin_again(self, content: str) -> None:
         """The provider failed with text shown: a new attempt, whose snapshot takes that text back."""
-        lease = self._insist(lambda: self._store.begin_attempt(self._lease, failed_try=True))
+        self._renew_attempt(content, self._shown_calls(), failed_try=True)
 
         async def work() -> None:
-            self.publisher.open_attempt(lease, content=content, tool_calls=self._shown_calls(), reason="attempt")
             self.publisher.status("thinking")
             self.publisher.start()
+
+        self._workshop.streams.run(work())
+
+    def _renew_attempt(self, content: str, calls: tuple[ToolCall, ...], *, failed_try: bool) -> None:
+        lease = self._insist(lambda: self._store.begin_attempt(self._lease, failed_try=failed_try))
+
+        async def work() -> None:
+            self.publisher.open_attempt(lease, content=content, tool_calls=calls, reason="attempt")
 
         self._workshop.streams.run(work())
 
@@ -405,6 +419,9 @@ class Turn:
 
     def _shown_calls(self) -> tuple[ToolCall, ...]:
         """The calls as an attempt's snapshot shows them: those that were made. Another is shown when it starts."""
+        return tuple(effect.call for effect in self._effects)
+
+    def _made_calls(self) -> tuple[ToolCall, ...]:
         return tuple(effect.call for effect in self._effects)
 
     def _took_effect(self) -> bool:

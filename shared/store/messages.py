@@ -22,11 +22,11 @@ from shared.errors import (
 )
 from shared.events import EventId
 from shared.lifecycle import FINAL, UNFINISHED, MessageKind, MessageStatus, OnBusy, Role
-from shared.models import IdempotencyKey, Member, Message, Project, Round, User
+from shared.models import IdempotencyKey, Member, Message, Project, User
 from shared.records import Cancelling, Principal, ReaderRow, Submitted
 from shared.records import Message as MessageRecord
 from shared.store.projects import EDITORS, lock_project, role_in
-from shared.store.rows import MESSAGE_COLUMNS, message_records, tool_calls
+from shared.store.rows import MESSAGE_COLUMNS, message_records, stored_rounds, tool_calls
 from shared.store.transactions import Transactions
 
 
@@ -180,17 +180,7 @@ class MessageStore(Transactions):
             _check_limits(connection, principal, limits)
             number, _ = _take_number(connection, project, OnBusy.QUEUE)
             again = row.status is MessageStatus.SUCCESS
-            texts: Sequence[str] = ()
-            if not again:
-                texts = (
-                    connection.execute(
-                        select(Round.text)
-                        .where(Round.message_id == message_id, Round.run == row.run)
-                        .order_by(Round.round)
-                    )
-                    .scalars()
-                    .all()
-                )
+            kept = [] if again else stored_rounds(connection, [message_id])[message_id]
             connection.execute(
                 update(Message)
                 .where(Message.id == message_id)
@@ -198,9 +188,16 @@ class MessageStore(Transactions):
                     run=row.run + 1 if again else row.run,
                     status=MessageStatus.PENDING,
                     kind=MessageKind.STATUS,
-                    content=joined(texts),
+                    content=joined([stored.text for stored in kept]),
                     error_code=None,
                     usage=None,
+                    # the run's end counts its stored rounds again
+                    total_tokens=Message.total_tokens
+                    - sum(
+                        stored.usage.total_tokens
+                        for stored in kept
+                        if stored.usage is not None and row.usage is not None
+                    ),
                     timing=None,
                     tries=0,
                     cancel_requested_at=None,

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Text, cast, delete, func, insert, select, update
 
 from shared.errors import Forbidden, NotFound, PatchRejected, VersionMismatch
 from shared.lifecycle import UNFINISHED, MemberRole
 from shared.models import DocumentVersion, Member, Message, Project
 from shared.patching import PatchLimits, apply_patch, oversized
-from shared.records import DocumentChange, JsonValue, Principal, ProjectSummary
+from shared.records import DocumentChange, JsonValue, Principal
 from shared.records import Project as ProjectRecord
 from shared.schema import check_document, check_schema
 from shared.store.transactions import Transactions
 
-_SUMMARY = (Project.id, Project.name, Project.version, Project.created_at, Project.updated_at)
+PAGE_DOCUMENT_BYTES = 4 * 1024 * 1024
 OWNERS = frozenset({MemberRole.OWNER})
 EDITORS = frozenset({MemberRole.OWNER, MemberRole.EDITOR})
 
@@ -42,31 +42,36 @@ class ProjectStore(Transactions):
 
     def projects(
         self, principal: Principal, *, limit: int, before: UUID | None = None
-    ) -> tuple[list[ProjectSummary], UUID | None]:
-        """A page of the projects of which the user is a member, newest first, and the next page's `before`."""
-        query = (
-            select(*_SUMMARY, Member.role)
+    ) -> tuple[list[ProjectRecord], UUID | None]:
+        """A page of the projects of which the user is a member, newest first, and the next page's `before`.
+
+        A page ends early where its documents would be large: `PAGE_DOCUMENT_BYTES`.
+        """
+        mine = (Member.user_id == principal.user_id,) + ((Project.id < before,) if before is not None else ())
+        sizes = (
+            select(Project.id, func.octet_length(cast(Project.document, Text)).label("size"))
             .join(Member, Member.project_id == Project.id)
-            .where(Member.user_id == principal.user_id)
+            .where(*mine)
             .order_by(Project.id.desc())
             .limit(limit + 1)
         )
-        if before is not None:
-            query = query.where(Project.id < before)
         with self._transaction() as connection:
-            rows = connection.execute(query).all()
-        page = [
-            ProjectSummary(
-                id=row.id,
-                name=row.name,
-                version=row.version,
-                role=row.role,
-                created_at=row.created_at,
-                updated_at=row.updated_at,
-            )
-            for row in rows[:limit]
-        ]
-        return page, page[-1].id if len(rows) > limit else None
+            found = connection.execute(sizes).all()
+            shown: list[UUID] = []
+            room = PAGE_DOCUMENT_BYTES
+            for row in found[:limit]:
+                room -= row.size
+                if room < 0 and shown:
+                    break
+                shown.append(row.id)
+            rows = connection.execute(
+                select(Project.__table__, Member.role)
+                .join(Member, Member.project_id == Project.id)
+                .where(Project.id.in_(shown), Member.user_id == principal.user_id)
+                .order_by(Project.id.desc())
+            ).all()
+        page = [project_record(row) for row in rows]
+        return page, shown[-1] if len(found) > len(shown) else None
 
     def project(self, principal: Principal, project_id: UUID) -> ProjectRecord:
         """Raises `NotFound`."""

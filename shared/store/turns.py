@@ -19,9 +19,9 @@ from sqlalchemy.orm import aliased
 from shared import events
 from shared.errors import Fenced, PatchRejected, SchemaViolation
 from shared.events import EventId, Timing, ToolCall, Usage, shown_arguments
-from shared.lifecycle import FINAL, MessageStatus, Role
+from shared.lifecycle import MessageStatus, Role
 from shared.models import LedgerEntry, Message, Project, Round
-from shared.outcomes import Outcome, ending_events, kind_of, status_of
+from shared.outcomes import HandedOver, Outcome, ending_events, kind_of, status_of
 from shared.patching import PatchLimits
 from shared.records import (
     Claim,
@@ -42,7 +42,7 @@ from shared.store.transactions import Transactions
 
 
 class EditDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Apply `operations` to the project's document, if it still has a version in `expected_versions`."""
+    """Apply `operations` to the project's document, if it still has the version `expected_version`."""
 
     operations: list[JsonValue]
     words: str
@@ -175,7 +175,7 @@ class TurnStore(Transactions):
             _write(connection, lease, lease_owner=None, lease_until=None, rung_at=None)
 
     def context(self, lease: Lease, *, max_tokens: int) -> Context:
-        """The project as it is now, and the newest of the answered messages that stand before this one."""
+        """The project as it is now, and the newest of the messages that were answered before this one."""
         with self._transaction() as connection:
             project = connection.execute(
                 select(Project.document, Project.version, Project.schema).where(Project.id == lease.project_id)
@@ -192,7 +192,7 @@ class TurnStore(Transactions):
                     Message.project_id == lease.project_id,
                     Message.role == Role.USER,
                     Message.id < mine.reply_to,
-                    answered.status.in_(FINAL),
+                    answered.status != MessageStatus.PENDING,
                 )
                 .order_by(Message.id.desc())
                 .limit(200)
@@ -347,6 +347,7 @@ class TurnStore(Transactions):
                 outcome=outcome,
                 made=made,
                 usage=usage,
+                spent_tokens=usage.total_tokens if usage else 0,
                 timing=timing(row, first_token_ms),
             )
 
@@ -410,9 +411,13 @@ def write_ending(
     outcome: Outcome,
     made: Sequence[events.StreamEvent],
     usage: Usage | None,
+    spent_tokens: int,
     timing: Timing | None,
 ) -> Ending:
-    """End a locked message, or hand it to a builder. The events are stored byte for byte until they are appended."""
+    """End a locked message, or hand it to a builder. The events are stored byte for byte until they are appended.
+
+    `usage` is the run's; `spent_tokens` are those of it that the row has not counted yet.
+    """
     encoded = [events.encode(event) for event in made]
     status, code = status_of(outcome), getattr(outcome, "code", None)
     connection.execute(
@@ -424,8 +429,9 @@ def write_ending(
             kind=kind_of(outcome),
             content=outcome.content,
             error_code=code,
+            job_id=outcome.job_id if isinstance(outcome, HandedOver) else Message.job_id,
             usage=_builtins(usage),
-            total_tokens=Message.total_tokens + (usage.total_tokens if usage else 0),
+            total_tokens=Message.total_tokens + spent_tokens,
             timing=_builtins(timing),
             lease_owner=None,
             lease_until=None,

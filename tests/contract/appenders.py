@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import redis
 import uvloop
@@ -78,7 +78,7 @@ class Ear:
     def __init__(self, client: redis.Redis, *channels: str) -> None:
         self._client = client
         self._channels = channels
-        self._pubsub = client.pubsub()
+        self._pubsub = cast(Any, client).pubsub()  # untyped in its stub
         self._pubsub.subscribe(*channels)
         for _ in channels:
             message = self._pubsub.get_message(timeout=WAIT_S)
@@ -127,5 +127,7 @@ def entry(event: StreamEvent) -> Entry:
 
 def stored(client: redis.Redis, message_id: str) -> list[Entry]:
     """The log as it stands, read without our code."""
-    found = client.xrange(keys.log(message_id))
+    found: list[tuple[bytes, dict[bytes, bytes]]] = cast(Any, client).xrange(
+        keys.log(message_id)
+    )  # its stub knows no mode
     return [Entry(EventId.parse(id_.decode()), fields[b"e"]) for id_, fields in found]

@@ -152,7 +152,9 @@ _WRITES: dict[str, _Write] = {
     ),
     "finalize": lambda scene, lease: scene.finalize(lease, Succeeded(content="late")),
     "finalize cancelled": lambda scene, lease: scene.finalize(lease, Cancelled(content="late")),
-    "finalize building": lambda scene, lease: scene.finalize(lease, HandedOver(content="late", job_id="j")),
+    "finalize building": lambda scene, lease: scene.finalize(
+        lease, HandedOver(content="late", job_id=str(uuid.uuid4()))
+    ),
 }
 
 
@@ -521,13 +523,14 @@ def test_the_newest_messages_that_fit_are_shown_in_pairs(scene: Scene) -> None:
     assert [one.content[0] for one in context.history] == ["2", "x", "3", "x", "m"]
 
 
-def test_a_retried_message_sees_what_stands_before_it_in_the_queue(scene: Scene) -> None:
-    """It goes to the end of the queue; of itself it sees only its question."""
-    first = scene.ended(content="first")
-    scene.ended(content="second")
-    scene.store.retry(scene.principal, first, LIMITS)
-    context = scene.store.context(scene.claimed(first), max_tokens=10_000)
-    assert [one.content for one in context.history] == ["second", "an answer", "first"]
+def test_a_retried_message_sees_only_what_stands_before_it(scene: Scene) -> None:
+    """It goes to the end of the queue, and stays where it is in the conversation."""
+    scene.ended(content="first")
+    second = scene.ended(content="second")
+    scene.ended(content="third")
+    scene.store.retry(scene.principal, second, LIMITS)
+    context = scene.store.context(scene.claimed(second), max_tokens=10_000)
+    assert [one.content for one in context.history] == ["first", "an answer", "second"]
 
 
 # --- random schedules -------------------------------------------------------------------------------------------
@@ -568,9 +571,7 @@ def test_over_a_random_schedule_the_laws_of_attempt_lease_and_effect_hold(scene:
             "begin": lambda: leases.append(scene.store.begin_attempt(lease, above=seeded.randrange(4))),
             "try": lambda: scene.store.count_try(lease),
             "back": lambda: scene.store.hand_back(lease),
-            "end": lambda: scene.finalize(
-                lease, seeded.choice([Succeeded(content="a"), Cancelled(content="b"), Failed(content="c", code=_CODE)])
-            ),
+            "end": lambda: scene.finalize(lease, seeded.choice(ends)),
         }
         try:
             acts[name]()

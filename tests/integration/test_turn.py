@@ -822,9 +822,26 @@ def test_a_retry_of_an_error_goes_on_from_the_stored_round(bench: Bench) -> None
     assert len(bench.model.requests()) == 3
 
 
+def test_a_retry_after_several_rounds_tells_their_text_as_it_was(bench: Bench) -> None:
+    """The blank line between two rounds is the readers': the model is told each round's own text."""
+    one, two = ({"tool": edit("/items/-", n, op="add")} for n in range(2))
+    third = attempts({"status": 400}, [{"text": "Three."}])
+    bench.model.on("go", rounds([{"text": "One."}, one], [{"text": "Two."}, two], third))
+    message_id = bench.ask()
+    workshop = bench.workshop()
+    run_turn(workshop, message_id)
+    bench.retry(message_id)
+    run_turn(workshop, message_id)
+    row, _ = bench.check(message_id)
+    assert row.content == "One.\n\nTwo.\n\nThree."
+    assert snapshots(bench.events(message_id)) == [("2-0", "attempt", "One.\n\nTwo.")]
+    said = [message["content"] for message in bench.model.requests()[-1]["messages"] if message["role"] == "assistant"]
+    assert said == ["One.", "Two."]
+
+
 def test_a_retry_of_a_success_begins_anew_and_undoes_nothing(bench: Bench) -> None:
-    first = [{"text": "One."}, {"tool": edit("/items/-", 1, op="add")}]
-    second = [{"text": "Two."}, {"tool": edit("/items/-", 2, op="add")}]
+    first: list[dict[str, Any]] = [{"text": "One."}, {"tool": edit("/items/-", 1, op="add")}]
+    second: list[dict[str, Any]] = [{"text": "Two."}, {"tool": edit("/items/-", 2, op="add")}]
     bench.model.on("go", rounds(attempts(first, second), [{"text": "Done."}]))
     message_id = bench.ask()
     workshop = bench.workshop()

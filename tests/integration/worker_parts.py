@@ -75,7 +75,7 @@ class Listener:
 
     def __init__(self, url: str, channel: str) -> None:
         self._client = event_log.connect(url)
-        self._pubsub = self._client.pubsub()
+        self._pubsub: Any = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py's
         self._pubsub.subscribe(channel)
         assert self._pubsub.get_message(timeout=PATIENCE_S) is not None
         self.heard: list[bytes] = []

@@ -164,3 +164,11 @@ def test_an_activity_is_one_of_three() -> None:
     assert events.decode(b'{"type":"status","id":"1-0","messageId":"m","ts":1,"status":"building"}') == Status(
         id="1-0", message_id="m", ts=1, status="building"
     )
+
+
+def test_no_delta_is_large_as_json_even_where_every_character_is_escaped() -> None:
+    """A payload of 16 KiB would escape the server's output buffer limit."""
+    for text in ("\x01" * 50_000, '"\\' * 20_000, "\n" * 30_000, "é😀" * 9_000, "plain " * 5_000):
+        pieces = list(events.split_for_deltas(text))
+        assert "".join(pieces) == text
+        assert max(len(msgspec.json.encode(piece)) for piece in pieces) < 15 * 1024

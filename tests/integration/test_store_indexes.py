@@ -1,0 +1,115 @@
+"""Every question that is asked again and again is answered by an index, also when nearly all rows are old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from shared.lifecycle import OnBusy
+from shared.store import Store
+from tests.integration.store_parts import LIMITS, MAX_TRIES, Scene
+
+_OLD_MESSAGES: Final = 4000
+
+
+@pytest.fixture
+def scene(store: Store, engine: Engine) -> Scene:
+    """A project with thousands of messages that are over, and a few that are not."""
+    made = Scene(store, engine)
+    made.execute(
+        """
+        INSERT INTO messages (project_id, author_id, role, kind, status, content, queue_number, enqueued_at, attempt,
+                              created_at)
+        SELECT :project, :user, 'assistant', 'text', 'success', 'old', -n, now() - make_interval(days => 2, secs => n), 1,
+               now() - make_interval(days => 2, secs => n)
+        FROM generate_series(1, :count) AS n
+        """,
+        project=made.project_id,
+        user=made.principal.user_id,
+        count=_OLD_MESSAGES,
+    )
+    for _ in range(3):
+        made.claimed(made.message(on_busy=OnBusy.PARALLEL))
+        made.message()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+    return made
+
+
+@contextmanager
+def _explained(engine: Engine) -> Iterator[list[str]]:
+    """The plans of all that is asked within, as Postgres makes them for the very statements and parameters."""
+    plans: list[str] = []
+
+    def explain(
+        connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        cursor.execute(f"EXPLAIN {statement}", parameters)
+        plans.append("\n".join(row[0] for row in cursor.fetchall()))
+
+    event.listen(engine, "before_cursor_execute", explain)
+    try:
+        yield plans
+    finally:
+        event.remove(engine, "before_cursor_execute", explain)
+
+
+_QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
+    "leases that ran out": (lambda scene: scene.store.take_lapsed(limit=10), "ix_messages_lease"),
+    "bells to ring again": (lambda scene: scene.store.ring_for(limit=10, again_s=0), "ix_messages_claimable"),
+    "what is to be closed": (
+        lambda scene: scene.store.to_close(limit=10, max_tries=MAX_TRIES),
+        "ix_messages_claimable|ix_messages_unfinished_author",
+    ),
+    "endings to append": (
+        lambda scene: scene.store.endings_to_append(limit=10, older_than_s=0),
+        "ix_messages_ending",
+    ),
+    "the longest wait": (lambda scene: scene.store.longest_wait_s(), "ix_messages_claimable"),
+    "the next in line": (lambda scene: scene.store.next_in_line(scene.project_id), "ix_messages_queue"),
+    "a claim": (lambda scene: scene.claim(scene.message()), "pk_messages"),
+    "what stands before a claimed message": (lambda scene: scene.claim(scene.message()), "ix_messages_queue"),
+    "a renewal": (
+        lambda scene: scene.store.renew_leases("worker-a", [scene.project_id], lease_s=5),
+        "ix_messages_owner|pk_messages",
+    ),
+    "a user's unfinished messages": (lambda scene: scene.submit(), "ix_messages_unfinished_author"),
+    "a user's tokens of a day": (
+        lambda scene: scene.submit(limits=type(LIMITS)(max_unfinished=1000, max_tokens_per_day=10**9)),
+        "ix_messages_author_created",
+    ),
+    "a page of messages": (
+        lambda scene: scene.store.messages(scene.principal, scene.project_id, limit=20),
+        "ix_messages_page|pk_messages",
+    ),
+    "a reader's rows": (lambda scene: scene.store.reader_rows([scene.project_id]), "pk_messages"),
+    "a token": (lambda scene: scene.store.authenticate("x"), "pk_tokens"),
+}
+
+
+@pytest.mark.parametrize(("ask", "indexes"), _QUESTIONS.values(), ids=_QUESTIONS.keys())
+def test_an_index_answers(scene: Scene, ask: Callable[[Scene], object], indexes: str) -> None:
+    """And no statement of it reads through all messages. (Tables of a handful of rows are read whole, rightly.)"""
+    with _explained(scene.engine) as plans:
+        ask(scene)
+    plan = "\n\n".join(plans)
+    if indexes not in ("pk_tokens",):
+        assert any(index in plan for index in indexes.split("|")), plan
+    assert "Seq Scan on messages" not in plan, plan
+
+
+def test_every_partial_index_is_used_by_a_question() -> None:
+    """Nobody keeps an index up for nothing."""
+    from shared.models import Message
+
+    partial = {
+        str(index.name)
+        for index in Message.__table__.indexes  # type: ignore[attr-defined]  # a mapped class's table is a Table
+        if index.dialect_options["postgresql"]["where"] is not None
+    }
+    used = {name for _, names in _QUESTIONS.values() for name in names.split("|")}
+    assert partial <= used

@@ -1,0 +1,96 @@
+"""A database that goes away is told as such, and the store goes on when it is back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from dev.embedded import EmbeddedPostgres
+from shared import migrate
+from shared.engine import make_engine
+from shared.errors import StoreUnavailable
+from shared.store import Store
+from tests.integration.store_parts import Scene
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A cluster that the test may kill."""
+    with EmbeddedPostgres.start(fsync=False) as server:
+        migrate.upgrade(server.url)
+        yield server
+
+
+def test_a_killed_database_is_unavailable_and_then_goes_on_with_what_was_acknowledged(
+    own_postgres: EmbeddedPostgres,
+) -> None:
+    engine = make_engine(own_postgres.url, pool_size=3, application="test")
+    store = Store(engine)
+    scene = Scene(store, engine)
+    lease = scene.claimed()
+    own_postgres.kill()
+    for ask in (
+        store.ping,
+        lambda: store.renew_leases(lease.owner, [lease.message_id], lease_s=10),
+        lambda: store.take_lapsed(limit=1),
+        scene.submit,
+        lambda: scene.finalize(lease),
+        lambda: store.authenticate("x"),
+    ):
+        with pytest.raises(StoreUnavailable):
+            ask()
+    own_postgres.restart()
+    assert lease.message_id in store.renew_leases(lease.owner, [lease.message_id], lease_s=10)
+    scene.finalize(lease)
+    store.close()
+
+
+def test_a_session_that_the_database_ends_is_replaced(store: Store, scene: Scene) -> None:
+    """One question may fail for each connection of the pool; then it goes on."""
+    scene.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    for _ in range(20):
+        try:
+            store.ping()
+            break
+        except StoreUnavailable:
+            continue
+    store.ping()
+
+
+def test_a_lock_that_is_held_too_long_is_unavailable_not_for_ever(database_url: str) -> None:
+    engine = make_engine(database_url, pool_size=3, application="test", lock_timeout_s=0.2)
+    store = Store(engine)
+    scene = Scene(store, engine)
+    lease = scene.claimed()
+    with engine.connect() as holder:
+        holder.exec_driver_sql("SELECT 1 FROM messages FOR UPDATE")
+        with pytest.raises(StoreUnavailable):
+            scene.finalize(lease)
+        holder.rollback()
+    scene.finalize(lease)
+    store.close()
+
+
+def test_a_frozen_database_is_given_up_in_bounded_time(own_postgres: EmbeddedPostgres) -> None:
+    """A stopped server accepts nobody new: the deadline of a connect holds."""
+    engine = make_engine(own_postgres.url, pool_size=3, application="test")
+    store = Store(engine)
+    os.kill(own_postgres.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.ping()
+    finally:
+        os.kill(own_postgres.pid, signal.SIGCONT)
+    store.ping()
+    store.close()
+
+
+@pytest.fixture
+def scene(store: Store, database_url: str) -> Scene:
+    return Scene(store, store._engine)

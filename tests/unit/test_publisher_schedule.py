@@ -1,0 +1,63 @@
+"""Text that a publisher was given leaves by itself, in whichever turn of the loop it came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared import events
+from shared.event_log import Answer, Entry, LoopEventLog, Publication, Word
+from shared.events import Delta, EventId
+from shared.records import Lease
+from shared.redis_link import RedisLink
+from worker.publisher import Publisher
+
+
+class Notebook(LoopEventLog):
+    """A log that takes everything, a turn of the loop later, and says when it has had some text."""
+
+    def __init__(self) -> None:
+        super().__init__(RedisLink("redis://unused"))
+        self.text = ""
+        self.changed = asyncio.Event()
+
+    async def append(
+        self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication] = ()
+    ) -> Answer:
+        await asyncio.sleep(0)
+        for entry in entries:
+            event = events.decode(entry.payload)
+            if isinstance(event, Delta):
+                self.text += event.content
+        self.changed.set()
+        return Answer(Word.OK, EventId(1, len(self.text)))
+
+
+@pytest.mark.parametrize("window_s", [0.0, 0.0004, 0.001])
+@pytest.mark.parametrize("turns", range(12))
+def test_a_piece_that_comes_as_an_append_ends_does_not_wait_for_the_next_piece(turns: int, window_s: float) -> None:
+    """Neither just before nor just after the sender has looked for more."""
+
+    async def story() -> None:
+        log = Notebook()
+        lease = Lease(message_id=uuid4(), project_id=uuid4(), owner="worker", attempt=1, run=1)
+
+        async def renew(lease: Lease, above: int) -> Lease:
+            raise AssertionError("nothing was lost")
+
+        publisher = Publisher(
+            log, lease, renew=renew, may_append=lambda: True, window_s=window_s, content="", tool_calls=()
+        )
+        publisher.text("a")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        publisher.text("b")
+        async with asyncio.timeout(20):
+            while log.text != "ab":
+                log.changed.clear()
+                await log.changed.wait()
+
+    asyncio.run(story())
