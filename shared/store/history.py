@@ -21,9 +21,11 @@ from shared.patching import PatchLimits, replay
 from shared.records import DocumentAt, DocumentChange, JsonValue, Principal, Version
 from shared.records import Project as ProjectRecord
 from shared.store.projects import EDITORS, change_document, lock_project, project_record, role_in, seen_project
+from shared.store.rows import fitting
 from shared.store.transactions import Transactions
 
 HISTORY_REACH: Final = 10_000
+PAGE_VERSION_BYTES: Final = 4 * 1024 * 1024
 REBUILD_VERSIONS: Final = 1_000
 REBUILD_BYTES: Final = 2 * 1024 * 1024
 _FIRST_STEPS: Final = 50
@@ -42,22 +44,30 @@ class HistoryStore(Transactions):
     ) -> tuple[list[Version], int | None]:
         """A page of the document's versions, newest first, and the next page's `before`; of one message's, if it is given.
 
-        Raises `NotFound`.
+        A page ends early where its operations would be large: `PAGE_VERSION_BYTES`. Raises `NotFound`.
         """
-        query = (
-            select(DocumentVersion.__table__, User.name.label("author"))
-            .outerjoin(User, User.id == DocumentVersion.author_id)
-            .where(DocumentVersion.project_id == project_id)
-            .order_by(DocumentVersion.version.desc())
-            .limit(limit + 1)
-        )
+        theirs: list[Any] = [DocumentVersion.project_id == project_id]
         if before is not None:
-            query = query.where(DocumentVersion.version < before)
+            theirs.append(DocumentVersion.version < before)
         if message_id is not None:
-            query = query.where(DocumentVersion.message_id == message_id)
+            theirs.append(DocumentVersion.message_id == message_id)
+        size = _bytes(DocumentVersion.operations) + _bytes(DocumentVersion.inverse)
+        newest = DocumentVersion.version.desc()
         with self._transaction() as connection:
             role_in(connection, principal, project_id)
-            rows = connection.execute(query).all()
+            found = connection.execute(
+                select(DocumentVersion.version, size.label("size")).where(*theirs).order_by(newest).limit(limit + 1)
+            ).all()
+            count = fitting((row.size for row in found[:limit]), PAGE_VERSION_BYTES)
+            rows = connection.execute(
+                select(DocumentVersion.__table__, User.name.label("author"))
+                .outerjoin(User, User.id == DocumentVersion.author_id)
+                .where(
+                    DocumentVersion.project_id == project_id,
+                    DocumentVersion.version.in_([row.version for row in found[:count]]),
+                )
+                .order_by(newest)
+            ).all()
         page = [
             Version(
                 version=row.version,
@@ -69,9 +79,9 @@ class HistoryStore(Transactions):
                 undoes=row.undoes,
                 redoes=row.redoes,
             )
-            for row in rows[:limit]
+            for row in rows
         ]
-        return page, page[-1].version if len(rows) > limit else None
+        return page, page[-1].version if len(found) > count else None
 
     def undo(
         self, principal: Principal, project_id: UUID, limits: PatchLimits, *, expected_version: int | None = None
@@ -117,6 +127,10 @@ class HistoryStore(Transactions):
             if version in wanted:
                 found[version] = DocumentAt(version=version, document=document)
         return found
+
+
+def _bytes(column: Any) -> Any:
+    return func.octet_length(cast(column, Text))
 
 
 def _locked(connection: Connection, principal: Principal, project_id: UUID, expected_version: int | None) -> Row[Any]:
@@ -178,7 +192,7 @@ def _inverses(connection: Connection, project: Row[Any], *, back_to: int) -> lis
         DocumentVersion.version > back_to,
         DocumentVersion.version <= project.version,
     )
-    size = func.coalesce(func.sum(func.octet_length(cast(DocumentVersion.inverse, Text))), 0)
+    size = func.coalesce(func.sum(_bytes(DocumentVersion.inverse)), 0)
     if connection.execute(select(size).where(*between)).scalar_one() > REBUILD_BYTES:
         raise VersionOutOfReach
     return list(

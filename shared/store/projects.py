@@ -14,6 +14,7 @@ from shared.patching import PatchLimits, apply_patch, oversized
 from shared.records import DocumentChange, JsonValue, Principal
 from shared.records import Project as ProjectRecord
 from shared.schema import check_document, check_schema
+from shared.store.rows import fitting
 from shared.store.transactions import Transactions
 
 PAGE_DOCUMENT_BYTES = 4 * 1024 * 1024
@@ -57,13 +58,8 @@ class ProjectStore(Transactions):
         )
         with self._transaction() as connection:
             found = connection.execute(sizes).all()
-            shown: list[UUID] = []
-            room = PAGE_DOCUMENT_BYTES
-            for row in found[:limit]:
-                room -= row.size
-                if room < 0 and shown:
-                    break
-                shown.append(row.id)
+            count = fitting((row.size for row in found[:limit]), PAGE_DOCUMENT_BYTES)
+            shown = [row.id for row in found[:count]]
             rows = connection.execute(
                 select(Project.__table__, Member.role)
                 .join(Member, Member.project_id == Project.id)

@@ -327,6 +327,21 @@ def test_a_version_that_lies_too_many_bytes_back_is_out_of_reach(scene: Scene, m
     assert scene.store.documents_at(scene.principal, scene.project_id, [3])[3].document == {"list": []}
 
 
+def test_a_page_of_large_versions_ends_early(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a cursor to go on from; a version that is larger than a page is a page."""
+    monkeypatch.setattr(store_history, "PAGE_VERSION_BYTES", 1_000)
+    for size in (10, 2_000, 10, 10, 600, 600):
+        edit(scene, {"op": "add", "path": "/a", "value": "x" * size})
+    pages: list[list[int]] = []
+    before: int | None = None
+    while True:
+        page, before = scene.store.versions(scene.principal, scene.project_id, limit=200, before=before)
+        pages.append([version.version for version in page])
+        if before is None:
+            break
+    assert pages == [[7], [6, 5], [4], [3], [2]]
+
+
 def test_versions_are_found_by_the_message_that_made_them(scene: Scene) -> None:
     """Another project's message made none here."""
     add(scene, 1)
