@@ -79,8 +79,8 @@ def apply_patch(document: JsonValue, operations: list[JsonValue], limits: PatchL
 
 
 def replay(document: JsonValue, operations: list[JsonValue]) -> JsonValue:
-    """A copy of `document` after operations that are known to apply, such as a stored inverse."""
-    return jsonpatch.JsonPatch(operations).apply(document)
+    """`document` after operations that are known to apply, such as a stored inverse. Neither is the caller's any more."""
+    return jsonpatch.JsonPatch(operations).apply(document, in_place=True)
 
 
 def oversized(document: JsonValue, limits: PatchLimits) -> str | None:

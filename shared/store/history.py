@@ -6,6 +6,7 @@ the present one by at most `REBUILD_VERSIONS` inverses of at most `REBUILD_BYTES
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from uuid import UUID
@@ -125,7 +126,7 @@ class HistoryStore(Transactions):
             if inverse is not None:
                 document, version = replay(document, inverse), version - 1
             if version in wanted:
-                found[version] = DocumentAt(version=version, document=document)
+                found[version] = DocumentAt(version=version, document=copy.deepcopy(document))
         return found
 
 
