@@ -51,7 +51,28 @@ class Version(_Public, frozen=True, kw_only=True, omit_defaults=True):
     operations: list[JsonValue]
     inverse: list[JsonValue]
     created_at: datetime
+    author: str | None = None
+    """The user who made it by hand."""
     message_id: UUID | None = None
+    """The assistant's message that made it."""
+    undoes: int | None = None
+    """The version that this one takes back."""
+    redoes: int | None = None
+    """The undo that this one takes back."""
+
+
+class DocumentAt(_Public, frozen=True, kw_only=True):
+    """A project's document as it was at a version; 1 is the one that the project was made with."""
+
+    version: int
+    document: JsonValue
+
+
+class Membership(_Public, frozen=True, kw_only=True):
+    """A member of a project. `user` is the subject of the member's tokens."""
+
+    user: str
+    role: MemberRole
 
 
 class MessageError(_Public, frozen=True, kw_only=True):
@@ -146,7 +167,10 @@ class DocumentChange(_Public, frozen=True, kw_only=True, omit_defaults=True):
 
     version: int
     operations: list[JsonValue]
+    author: str | None = None
     message_id: UUID | None = None
+    undoes: int | None = None
+    redoes: int | None = None
 
 
 class ToolEffect(msgspec.Struct, frozen=True, kw_only=True):

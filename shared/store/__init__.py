@@ -6,6 +6,8 @@ Rows are locked in one order, a project's before its messages'. No transaction i
 from __future__ import annotations
 
 from shared.store.access import AccessStore
+from shared.store.history import HistoryStore
+from shared.store.members import MemberStore
 from shared.store.messages import Idempotency, MessageStore, SubmitLimits
 from shared.store.projects import ProjectStore
 from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
@@ -24,5 +26,5 @@ __all__ = [
 ]
 
 
-class Store(AccessStore, ProjectStore, MessageStore, TurnStore, SweepStore):
+class Store(AccessStore, ProjectStore, HistoryStore, MemberStore, MessageStore, TurnStore, SweepStore):
     """Every question and every write, by what they mean; the mixins are its chapters."""
