@@ -1,5 +1,5 @@
 # make run           the whole system on this machine, with nothing installed; ARGS=--fresh forgets the last run
-# make test          unit, contract, integration, e2e and fault tests; ARGS="-k replay" is passed to pytest
+# make test          unit, contract, integration, e2e and fault tests; TESTS=tests/unit for a part, ARGS="-k replay" for pytest
 # make test-browser  the pages in a headless Chromium (Debian: apt-get install chromium)
 # make test-clients  existing clients against a running server (needs Node)
 # make check         linters, formatter, types, architecture
@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 ARGS :=
+TESTS := tests --ignore=tests/browser --ignore=tests/clients
 
 .DEFAULT_GOAL := run
 .PHONY: run test test-browser test-clients check lock clean venv
@@ -19,7 +20,7 @@ run: $(READY)
 	@exec $(BIN)/python -I -S dev/leash.py --signal 15 -- $(BIN)/chatrelay dev $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest tests --ignore=tests/browser --ignore=tests/clients $(ARGS)
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest tests/browser $(ARGS)

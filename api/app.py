@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 from flask import Flask
 
-from api import docs, errors, health, jobs, messages, origins, page, projects, streams, tickets
+from api import docs, errors, health, history, jobs, members, messages, origins, page, projects, streams, tickets
 from api.calls import Call
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
 from api.refusals import UpgradeRequired
@@ -25,6 +25,8 @@ EXTENSION: Final = "chatrelay"
 
 CALLS: Final[tuple[Call, ...]] = (
     *projects.calls,
+    *history.calls,
+    *members.calls,
     *messages.calls,
     *jobs.calls,
     *streams.calls,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeVar
-from uuid import UUID
 
 import msgspec
 from flask import Response, request
@@ -65,13 +64,13 @@ class Answer:
 class Call:
     """One method on one address.
 
-    The handler gets the services, then by name: `principal`, the ids of the path, `query`, `body`, as far as the call
+    The handler gets the services, then by name: `principal`, the parts of the path, `query`, `body`, as far as the call
     has them. It returns an `Answer`, or the response itself where `media_type` is not JSON.
     """
 
     method: str
     path: str
-    """With ``{projectId}`` for a part that is an id."""
+    """With ``{projectId}`` for a part that varies; `PATH_PARTS` says what each is."""
     handler: Callable[..., Answer | Response]
     access: Access = Access.TOKEN
     query: type[msgspec.Struct] | None = None
@@ -101,18 +100,18 @@ class Call:
         return "\n".join(lines[1:]).strip()
 
     @property
-    def path_ids(self) -> tuple[str, ...]:
-        """The names of the path's ids, as in the address."""
-        return tuple(_PATH_ID.findall(self.path))
+    def path_parts(self) -> tuple[str, ...]:
+        """The names of the parts of the path that vary, as in the address."""
+        return tuple(_PATH_PART.findall(self.path))
 
     @property
     def rule(self) -> str:
         """The path as Flask writes it."""
-        return _PATH_ID.sub(lambda name: f"<{snake(name[1])}>", self.path)
+        return _PATH_PART.sub(lambda name: f"<{snake(name[1])}>", self.path)
 
-    def address(self, ids: Mapping[str, UUID]) -> str:
-        """The path with `ids` (by their names in Python) in it, written in one way."""
-        return _PATH_ID.sub(lambda name: str(ids[snake(name[1])]), self.path)
+    def address(self, parts: Mapping[str, object]) -> str:
+        """The path with `parts` (by their names in Python) in it, written in one way."""
+        return _PATH_PART.sub(lambda name: str(parts[snake(name[1])]), self.path)
 
     def view(self, services: Services) -> Callable[..., Response]:
         """Parse, one call, answer."""
@@ -121,13 +120,15 @@ class Call:
             given: dict[str, Any] = {}
             if self.access is Access.TOKEN:
                 given["principal"] = auth.by_token(services.store, request.headers)
-            ids = {name: requests.path_id(text) for name, text in path.items()}
-            given.update(ids)
+            parts = {snake(name): PATH_PARTS[name].read(path[snake(name)]) for name in self.path_parts}
+            given.update(parts)
             if self.query is not None:
                 given["query"] = requests.parse_query(request.args, self.query)
             if self.access is Access.TOKEN_OR_TICKET:  # last: a ticket may be good for one use
                 ticket = request.args.get("ticket")
-                given["principal"] = auth.by_token_or_ticket(services.store, request.headers, ticket, self.address(ids))
+                given["principal"] = auth.by_token_or_ticket(
+                    services.store, request.headers, ticket, self.address(parts)
+                )
             if self.body is not None:
                 raw = requests.read_body(request, self.body_media_type, max_bytes=services.settings.max_body_bytes)
                 value = requests.load_json(raw, max_depth=services.settings.max_json_depth)
@@ -139,7 +140,25 @@ class Call:
         return view
 
 
-_PATH_ID: Final = re.compile(r"\{(\w+)\}")
+_PATH_PART: Final = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathPart:
+    """A part of a path that varies: how it is read, and what it is in JSON Schema."""
+
+    read: Callable[[str], Any]
+    schema: Mapping[str, Any]
+
+
+_ID: Final = PathPart(read=requests.path_id, schema={"type": "string", "format": "uuid"})
+PATH_PARTS: Final[Mapping[str, PathPart]] = {
+    "projectId": _ID,
+    "messageId": _ID,
+    "jobId": _ID,
+    "version": PathPart(read=requests.path_version, schema={"type": "integer", "minimum": 1}),
+    "user": PathPart(read=requests.path_user, schema={"type": "string", "minLength": 1, "maxLength": 200}),
+}
 
 
 def snake(camel: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from api import refusals
-from api.calls import EVENT_STREAM, JSON, Access, Call
+from api.calls import EVENT_STREAM, JSON, PATH_PARTS, Access, Call
 from api.errors import PROBLEM_JSON, STATUSES, Problem
 from shared import errors
 from shared.errors import ChatrelayError
@@ -80,9 +80,16 @@ class _Schemas:
 
     def properties(self, kind: Any) -> dict[str, Any]:
         """The fields of a Struct."""
-        name = self.of(kind)["$ref"].rpartition("/")[2]
-        fields: dict[str, Any] = self.components[name]["properties"]
+        fields: dict[str, Any] = self._component(kind)["properties"]
         return fields
+
+    def required(self, kind: Any) -> frozenset[str]:
+        """The fields of a Struct that have no default."""
+        return frozenset(self._component(kind).get("required", ()))
+
+    def _component(self, kind: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self.components[self.of(kind)["$ref"].rpartition("/")[2]]
+        return found
 
 
 def _types(calls: Iterable[Call]) -> Iterator[Any]:
@@ -119,11 +126,12 @@ def _tag(call: Call) -> str:
 
 
 def _parameters(call: Call, schemas: _Schemas) -> Iterator[dict[str, Any]]:
-    for name in call.path_ids:
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+    for name in call.path_parts:
+        yield {"name": name, "in": "path", "required": True, "schema": dict(PATH_PARTS[name].schema)}
     if call.query is not None:
+        required = schemas.required(call.query)
         for name, schema in schemas.properties(call.query).items():
-            yield {"name": name, "in": "query", "required": False, "schema": _not_null(schema)}
+            yield {"name": name, "in": "query", "required": name in required, "schema": _not_null(schema)}
     for header in call.headers:
         pattern = {} if header.pattern is None else {"pattern": header.pattern}
         yield {
@@ -164,7 +172,7 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
 def _refusals(call: Call) -> Iterator[type[ChatrelayError]]:
     if call.access is not Access.ANYBODY:
         yield from (refusals.Unauthorized, refusals.ForeignOrigin, errors.StoreUnavailable)
-    if call.path_ids:
+    if call.path_parts:
         yield errors.NotFound
     if call.query is not None:
         yield refusals.InvalidQuery

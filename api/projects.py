@@ -1,4 +1,4 @@
-"""Projects, their documents and the versions of these."""
+"""Projects and their documents."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from flask import request
 
 from api import announcing, requests
 from api.calls import JSON_PATCH, Answer, Calls, Header
-from api.pages import Limit, Page, PageQuery
+from api.pages import Page, PageQuery
 from api.refusals import InvalidFields, InvalidHeader
 from api.services import Services
 from shared import errors, notices, video
-from shared.records import JsonValue, Principal, Project, Version
+from shared.records import JsonValue, Principal, Project
 
 calls = Calls()
 
@@ -42,12 +42,6 @@ class ProjectChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     name: Name | msgspec.UnsetType = msgspec.UNSET
     schema: dict[str, Any] | bool | msgspec.UnsetType | None = msgspec.UNSET
-
-
-class VersionsQuery(msgspec.Struct, frozen=True, kw_only=True):
-    limit: Limit = 50
-    before: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
-    """The `nextCursor` of the page before."""
 
 
 def shown(project: Project, status: int = 200, **headers: str) -> Answer:
@@ -149,16 +143,3 @@ def patch_document(services: Services, *, principal: Principal, project_id: UUID
     )
     announcing.publish(services.log, [notices.document_changed(project_id, change)])
     return shown(project)
-
-
-@calls.add(
-    "GET",
-    "/v1/projects/{projectId}/versions",
-    query=VersionsQuery,
-    answers={200: Page[Version]},
-    refusals=(errors.NotFound,),
-)
-def list_versions(services: Services, *, principal: Principal, project_id: UUID, query: VersionsQuery) -> Answer:
-    """The changes of the document, newest first, each with what takes it back."""
-    items, cursor = services.store.versions(principal, project_id, limit=query.limit, before=query.before)
-    return Answer(status=200, body=Page(items=items, next_cursor=None if cursor is None else str(cursor)))

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from uuid import UUID
 
-import msgspec
 import uvloop
 
 from api import wire
@@ -33,9 +32,8 @@ from api.readers import (
     Waiter,
     tune,
 )
-from shared import keys
 from shared.errors import Refused
-from shared.event_log import EventLog, Publication
+from shared.event_log import EventLog
 from shared.settings import Settings
 
 __all__ = [
@@ -47,7 +45,6 @@ __all__ = [
     "Relay",
     "TooManyReaders",
     "is_done",
-    "withdrawal",
 ]
 
 _POOL_THREADS: Final = 4
@@ -252,7 +249,7 @@ class Relay:
             self._post(lambda hub, loop: reader.close(CloseCode.RESTART))
 
     def withdraw(self, project_id: UUID) -> None:
-        """Close this process's readers of a project with 4403. `withdrawal` tells the other processes."""
+        """Close this process's readers of a project with 4403. `notices.access_withdrawn` tells the other processes."""
         self._withdraw(project_id, None)
 
     def withdraw_user(self, project_id: UUID, user_id: UUID) -> None:
@@ -304,9 +301,3 @@ def _turn_away(sock: socket.socket, goodbye: bytes) -> None:
             sock.send(goodbye)
         except OSError:
             pass  # gone already
-
-
-def withdrawal(project_id: UUID, user_id: UUID | None = None) -> Publication:
-    """What tells every API process to close a project's readers, all or one user's."""
-    told = {"type": "withdraw", "projectId": str(project_id)} | ({"userId": str(user_id)} if user_id else {})
-    return Publication(keys.CONTROL, msgspec.json.encode(told))

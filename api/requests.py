@@ -24,6 +24,7 @@ from api.refusals import (
     InvalidQuery,
     UnsupportedMediaType,
 )
+from shared import names
 from shared.errors import NotFound
 from shared.records import JsonValue
 
@@ -212,6 +213,7 @@ def _field_names(kind: type) -> list[str]:
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 _VERSION_TAG: Final = re.compile(r'"(0|[1-9][0-9]{0,8})"')
 _WAIT: Final = re.compile(r'wait\s*=\s*"?([0-9]{1,6})"?', re.IGNORECASE)
 
@@ -221,6 +223,20 @@ def path_id(text: str) -> UUID:
     if _UUID.fullmatch(text) is None:
         raise NotFound
     return UUID(text)
+
+
+def path_version(text: str) -> int:
+    """The number of a version in an address. Raises `NotFound`."""
+    if _VERSION.fullmatch(text) is None:
+        raise NotFound
+    return int(text)
+
+
+def path_user(text: str) -> str:
+    """A user's name in an address. Raises `InvalidFields`."""
+    if not names.is_user_name(text):
+        raise InvalidFields([("/user", f"must have {names.USER_NAME_RULE}")])
+    return text
 
 
 def idempotency_key(headers: Headers) -> str | None:

@@ -15,6 +15,7 @@ from dev.procfile import ROOT, procfile_command
 from dev.reachable import NoReachablePlace
 from dev.state import AlreadyRunning, Holder, State, state_directory
 from dev.supervisor import Process, Supervisor, answers, writes
+from shared import settings
 
 PORT = 8000
 # Where the servers listen if nobody else does, so that what a person typed yesterday works today.
@@ -34,15 +35,21 @@ class PortTaken(Exception):
 
 
 def dev(fresh: bool = False, port: int | None = None) -> int:
-    """Runs everything until Ctrl-C or SIGTERM and returns the exit code: 0 when asked to stop, 1 when it cannot go on.
+    """Runs everything until Ctrl-C or SIGTERM and returns the exit code: 0 when asked to stop, 1 when it cannot go on,
+    2 where the settings are wrong.
 
     `fresh` empties the state first. Without `port`, and without PORT in the environment, 8000 or the next free one is
     taken. Needs the main thread.
     """
     console = Console()
     try:
+        # what the processes would say, once and before any of them starts
+        settings.load({"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://", **os.environ})
         with State(state_directory(os.environ)) as state:
             return _run(console, state, os.environ, fresh=fresh, port=port)
+    except settings.InvalidSettings as problem:
+        print(f"chatrelay dev: the settings are wrong\n{problem}", file=sys.stderr)
+        return 2
     except (AlreadyRunning, ServerUnavailable, NoReachablePlace, PortTaken) as problem:
         print(f"chatrelay dev: {problem}", file=sys.stderr)
         return 1

@@ -28,7 +28,7 @@ class AlreadyRunning(Exception):
 
     def __init__(self, directory: Path, holder: Holder | None) -> None:
         who = f"pid {holder.pid}, http://127.0.0.1:{holder.port}/" if holder else "it is just starting"
-        super().__init__(f"chatrelay dev is already running here ({who}); its state is in {directory}")
+        super().__init__(f"already running here ({who}); its state is in {directory}")
 
 
 def state_directory(environment: Mapping[str, str]) -> Path:

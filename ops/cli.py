@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn, TypeVar
 import msgspec
 import typer
 
-from shared import engine, migrate
+from shared import engine, migrate, names
 from shared.errors import NotMigrated, StoreUnavailable
 from shared.store import Store
 
@@ -165,8 +165,8 @@ def _of_running_dev(environment: Mapping[str, str]) -> str:
 
 
 def _user(name: str) -> str:
-    if re.fullmatch(r"[^\x00-\x20\x7f/]{1,200}", name) is None:
-        raise typer.BadParameter("1 to 200 characters, without spaces and slashes", param_hint="--user")
+    if not names.is_user_name(name):
+        raise typer.BadParameter(names.USER_NAME_RULE, param_hint="--user")
     return name
 
 

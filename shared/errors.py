@@ -116,6 +116,30 @@ class PatchRejected(Refused):
         self.index = index
 
 
+class NothingToUndo(Refused):
+    """No change of the document is left to undo."""
+
+    code = "nothing_to_undo"
+
+
+class NothingToRedo(Refused):
+    """Nothing was undone since the document was last changed."""
+
+    code = "nothing_to_redo"
+
+
+class VersionOutOfReach(Refused):
+    """The document has changed too much since that version to be rebuilt."""
+
+    code = "version_out_of_reach"
+
+
+class LastOwner(Refused):
+    """A project keeps at least one owner."""
+
+    code = "last_owner"
+
+
 class SchemaViolation(Refused):
     """The document would not fit its schema."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from uuid import UUID
 
 CONTROL = "chatrelay:control"
-"""Channel: ``{type: cancel, messageId}`` between the processes."""
+"""Channel between the processes: ``{type: cancel, messageId}``, ``{type: withdraw, projectId, userId?}``."""
 
 OPS = "chatrelay:ops"
 """Channel: the lifecycle of everything, never users' text."""

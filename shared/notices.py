@@ -84,9 +84,10 @@ def cancel_asked(message_id: UUID) -> Publication:
     return Publication(keys.CONTROL, msgspec.json.encode({"type": "cancel", "messageId": str(message_id)}))
 
 
-def access_withdrawn(project_id: UUID) -> Publication:
-    """Every API process closes its sockets of the project."""
-    return Publication(keys.CONTROL, msgspec.json.encode({"type": "withdraw", "projectId": str(project_id)}))
+def access_withdrawn(project_id: UUID, user_id: UUID | None = None) -> Publication:
+    """Every API process closes its sockets of the project, all or one user's."""
+    told = {"type": "withdraw", "projectId": str(project_id)} | ({"userId": str(user_id)} if user_id else {})
+    return Publication(keys.CONTROL, msgspec.json.encode(told))
 
 
 def now_ms() -> int:

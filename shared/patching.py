@@ -36,7 +36,11 @@ class PatchLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Patched(msgspec.Struct, frozen=True, kw_only=True):
-    """The new document, and the operations that make the old one of it again."""
+    """The new document, and the operations that make the old one of it again: not many more bytes than a document may have.
+
+    Where they would be (a patch of copies and replacements takes a value away with each operation) it is one replacement of
+    the whole.
+    """
 
     document: JsonValue
     inverse: list[JsonValue]
@@ -48,6 +52,7 @@ def apply_patch(document: JsonValue, operations: list[JsonValue], limits: PatchL
         raise PatchRejected(f"a patch has at most {limits.max_operations} operations")
     result = copy.deepcopy(document)
     inverse: list[JsonValue] = []
+    inverse_bytes = 0
     for index, operation in enumerate(operations):
         problem = _malformed(operation, limits)
         if problem is not None:
@@ -62,11 +67,20 @@ def apply_patch(document: JsonValue, operations: list[JsonValue], limits: PatchL
             raise PatchRejected(_why(operation), index=index) from None
         except (TypeError, KeyError, ValueError, IndexError, RecursionError):
             raise PatchRejected(_why(operation), index=index) from None
-        inverse[:0] = undo
+        inverse_bytes += len(msgspec.json.encode(undo))
+        if inverse_bytes <= limits.max_document_bytes:
+            inverse[:0] = undo
         problem = oversized(result, limits)
         if problem is not None:
             raise PatchRejected(problem, index=index)
+    if inverse_bytes > limits.max_document_bytes:
+        inverse = [{"op": "replace", "path": "", "value": copy.deepcopy(document)}]
     return Patched(document=result, inverse=inverse)
+
+
+def replay(document: JsonValue, operations: list[JsonValue]) -> JsonValue:
+    """`document` after operations that are known to apply, such as a stored inverse. Neither is the caller's any more."""
+    return jsonpatch.JsonPatch(operations).apply(document, in_place=True)
 
 
 def oversized(document: JsonValue, limits: PatchLimits) -> str | None:

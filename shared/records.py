@@ -54,7 +54,28 @@ class Version(_Public, frozen=True, kw_only=True, omit_defaults=True):
     operations: list[JsonValue]
     inverse: list[JsonValue]
     created_at: datetime
+    author: str | None = None
+    """The user who made it by hand."""
     message_id: UUID | None = None
+    """The assistant's message that made it."""
+    undoes: int | None = None
+    """The version that this one takes back."""
+    redoes: int | None = None
+    """The undo that this one takes back."""
+
+
+class DocumentAt(_Public, frozen=True, kw_only=True):
+    """A project's document as it was at a version; 1 is the one that the project was made with."""
+
+    version: int
+    document: JsonValue
+
+
+class Membership(_Public, frozen=True, kw_only=True):
+    """A member of a project. `user` is the subject of the member's tokens."""
+
+    user: str
+    role: MemberRole
 
 
 class MessageError(_Public, frozen=True, kw_only=True):
@@ -152,7 +173,10 @@ class DocumentChange(_Public, frozen=True, kw_only=True, omit_defaults=True):
 
     version: int
     operations: list[JsonValue]
+    author: str | None = None
     message_id: UUID | None = None
+    undoes: int | None = None
+    redoes: int | None = None
 
 
 class ToolEffect(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +241,14 @@ class HistoryMessage(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
 
+class BuiltComponent(msgspec.Struct, frozen=True, kw_only=True):
+    """A component that a document may show, as the model is told of it."""
+
+    id: UUID
+    name: str
+    description: str
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What the model is shown: the project as it is now and the messages that stand before this one, oldest first."""
 
@@ -224,6 +256,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     schema: JsonValue
     history: tuple[HistoryMessage, ...]
+    components: tuple[BuiltComponent, ...] = ()
+    """The project's newest that were built, newest first."""
 
 
 class Leased(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,11 +42,17 @@ _LOST_RESULT: Final = '{"error": "This call was not made."}'
 
 
 def system_prompt(context: Context) -> str:
-    """The task, the document between ``<document version="...">`` and ``</document>``, and its schema where it has one."""
+    """The task, the document between ``<document version="...">`` and ``</document>``, the project's
+    built components and the document's schema, where there are any."""
     parts = [
         _TASK,
         f'<document version="{context.version}">\n{_json(context.document)}\n</document>',
     ]
+    if context.components:
+        parts.append(
+            "Components that were built in this project, newest first; a scene of the type custom shows one by its id, as "
+            f"data.componentId:\n<components>\n{_json(context.components)}\n</components>"
+        )
     if context.schema is not None:
         parts.append(f"The document must fit this JSON Schema:\n<schema>\n{_json(context.schema)}\n</schema>")
     return "\n\n".join(parts)

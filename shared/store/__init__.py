@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from shared.store.access import AccessStore
 from shared.store.builds import BuildStore
+from shared.store.history import HistoryStore
+from shared.store.members import MemberStore
 from shared.store.messages import Idempotency, MessageStore, SubmitLimits
 from shared.store.projects import ProjectStore
 from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
@@ -27,5 +29,5 @@ __all__ = [
 ]
 
 
-class Store(AccessStore, ProjectStore, MessageStore, TurnStore, BuildStore, SweepStore):
+class Store(AccessStore, ProjectStore, HistoryStore, MemberStore, MessageStore, TurnStore, BuildStore, SweepStore):
     """Every question and every write, by what they mean; the mixins are its chapters."""

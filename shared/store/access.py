@@ -49,7 +49,7 @@ class AccessStore(Transactions):
         """Make this very token good for `user`; safe to repeat. Answers when it expires."""
         with self._transaction() as connection:
             values = {
-                "user_id": _ensure_user(connection, user),
+                "user_id": ensure_user(connection, user),
                 "scopes": sorted(scopes),
                 "expires_at": None if lifetime is None else func.now() + lifetime,
                 "revoked_at": None,
@@ -113,6 +113,7 @@ def _alive() -> ColumnElement[bool]:
     return (Token.revoked_at.is_(None)) & or_(Token.expires_at.is_(None), Token.expires_at > func.now())
 
 
-def _ensure_user(connection: Connection, name: str) -> UUID:
+def ensure_user(connection: Connection, name: str) -> UUID:
+    """The user of that name, who is made where unknown."""
     connection.execute(insert(User).values(name=name).on_conflict_do_nothing())
     return connection.execute(select(User.id).where(User.name == name)).scalar_one()

@@ -1,4 +1,4 @@
-"""Projects, their documents and the versions of these."""
+"""Projects and their documents."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from shared.errors import Forbidden, NotFound, PatchRejected, VersionMismatch
 from shared.lifecycle import UNFINISHED, MemberRole
 from shared.models import DocumentVersion, Member, Message, Project
 from shared.patching import PatchLimits, apply_patch, oversized
-from shared.records import DocumentChange, JsonValue, Principal, Version
+from shared.records import DocumentChange, JsonValue, Principal
 from shared.records import Project as ProjectRecord
 from shared.schema import check_document, check_schema
+from shared.store.rows import fitting
 from shared.store.transactions import Transactions
 
 PAGE_DOCUMENT_BYTES = 4 * 1024 * 1024
+OWNERS = frozenset({MemberRole.OWNER})
 EDITORS = frozenset({MemberRole.OWNER, MemberRole.EDITOR})
 
 
@@ -37,7 +39,7 @@ class ProjectStore(Transactions):
             connection.execute(
                 insert(Member).values(project_id=project_id, user_id=principal.user_id, role=MemberRole.OWNER)
             )
-            return _project(_seen(connection, principal, project_id))
+            return project_record(seen_project(connection, principal, project_id))
 
     def projects(
         self, principal: Principal, *, limit: int, before: UUID | None = None
@@ -56,26 +58,21 @@ class ProjectStore(Transactions):
         )
         with self._transaction() as connection:
             found = connection.execute(sizes).all()
-            shown: list[UUID] = []
-            room = PAGE_DOCUMENT_BYTES
-            for row in found[:limit]:
-                room -= row.size
-                if room < 0 and shown:
-                    break
-                shown.append(row.id)
+            count = fitting((row.size for row in found[:limit]), PAGE_DOCUMENT_BYTES)
+            shown = [row.id for row in found[:count]]
             rows = connection.execute(
                 select(Project.__table__, Member.role)
                 .join(Member, Member.project_id == Project.id)
                 .where(Project.id.in_(shown), Member.user_id == principal.user_id)
                 .order_by(Project.id.desc())
             ).all()
-        page = [_project(row) for row in rows]
+        page = [project_record(row) for row in rows]
         return page, shown[-1] if len(found) > len(shown) else None
 
     def project(self, principal: Principal, project_id: UUID) -> ProjectRecord:
         """Raises `NotFound`."""
         with self._transaction() as connection:
-            return _project(_seen(connection, principal, project_id))
+            return project_record(seen_project(connection, principal, project_id))
 
     def change_project(
         self, principal: Principal, project_id: UUID, *, name: str | None = None, schema: JsonValue = ...
@@ -95,13 +92,13 @@ class ProjectStore(Transactions):
                 check_document(row.document, schema)
                 changes["schema"] = schema
             connection.execute(update(Project).where(Project.id == project_id).values(changes))
-            return _project(_seen(connection, principal, project_id))
+            return project_record(seen_project(connection, principal, project_id))
 
     def delete_project(self, principal: Principal, project_id: UUID) -> list[UUID]:
         """Owners only. Takes everything with it; answers the messages that were unfinished. A worker that still writes one
         finds itself fenced. Raises `NotFound`, `Forbidden`."""
         with self._transaction() as connection:
-            lock_project(connection, principal, project_id, frozenset({MemberRole.OWNER}))
+            lock_project(connection, principal, project_id, OWNERS)
             unfinished = connection.execute(
                 select(Message.id).where(Message.project_id == project_id, Message.status.in_(UNFINISHED))
             ).scalars()
@@ -126,35 +123,8 @@ class ProjectStore(Transactions):
             row = lock_project(connection, principal, project_id, EDITORS)
             if expected_version is not None and row.version != expected_version:
                 raise VersionMismatch
-            change = change_document(connection, row, operations, limits, author_id=principal.user_id)
-            return _project(_seen(connection, principal, project_id)), change
-
-    def versions(
-        self, principal: Principal, project_id: UUID, *, limit: int, before: int | None = None
-    ) -> tuple[list[Version], int | None]:
-        """A page of the document's versions, newest first, and the next page's `before`. Raises `NotFound`."""
-        query = (
-            select(DocumentVersion.__table__)
-            .where(DocumentVersion.project_id == project_id)
-            .order_by(DocumentVersion.version.desc())
-            .limit(limit + 1)
-        )
-        if before is not None:
-            query = query.where(DocumentVersion.version < before)
-        with self._transaction() as connection:
-            role_in(connection, principal, project_id)
-            rows = connection.execute(query).all()
-        page = [
-            Version(
-                version=row.version,
-                operations=row.operations,
-                inverse=row.inverse,
-                created_at=row.created_at,
-                message_id=row.message_id,
-            )
-            for row in rows[:limit]
-        ]
-        return page, page[-1].version if len(rows) > limit else None
+            change = change_document(connection, row, operations, limits, author=principal)
+            return project_record(seen_project(connection, principal, project_id)), change
 
 
 def change_document(
@@ -163,8 +133,10 @@ def change_document(
     operations: list[JsonValue],
     limits: PatchLimits,
     *,
-    author_id: UUID | None = None,
+    author: Principal | None = None,
     message_id: UUID | None = None,
+    undoes: int | None = None,
+    redoes: int | None = None,
 ) -> DocumentChange:
     """The next version of a locked project's document. Raises `PatchRejected` or `SchemaViolation`; nothing changed."""
     patched = apply_patch(project.document, operations, limits)
@@ -182,10 +154,19 @@ def change_document(
             operations=operations,
             inverse=patched.inverse,
             message_id=message_id,
-            author_id=author_id,
+            author_id=None if author is None else author.user_id,
+            undoes=undoes,
+            redoes=redoes,
         )
     )
-    return DocumentChange(version=version, operations=operations, message_id=message_id)
+    return DocumentChange(
+        version=version,
+        operations=operations,
+        author=None if author is None else author.user,
+        message_id=message_id,
+        undoes=undoes,
+        redoes=redoes,
+    )
 
 
 def role_in(connection: Connection, principal: Principal, project_id: UUID) -> MemberRole:
@@ -205,20 +186,23 @@ def lock_project(
 
     Raises `NotFound` for a stranger, `Forbidden` for a member with another role.
     """
-    row = connection.execute(
-        select(Project.__table__, Member.role)
+    held = connection.execute(
+        select(Project.id)
         .join(Member, Member.project_id == Project.id)
         .where(Project.id == project_id, Member.user_id == principal.user_id)
         .with_for_update(of=Project)
     ).one_or_none()
-    if row is None:
+    if held is None:
         raise NotFound
+    # in a statement of its own: the first saw the members as they were before it waited for the lock
+    row = seen_project(connection, principal, project_id)
     if row.role not in roles:
         raise Forbidden
     return row
 
 
-def _seen(connection: Connection, principal: Principal, project_id: UUID) -> Row[Any]:
+def seen_project(connection: Connection, principal: Principal, project_id: UUID) -> Row[Any]:
+    """The project's row with the caller's `role`. Raises `NotFound` for a stranger."""
     row = connection.execute(
         select(Project.__table__, Member.role)
         .join(Member, Member.project_id == Project.id)
@@ -229,7 +213,7 @@ def _seen(connection: Connection, principal: Principal, project_id: UUID) -> Row
     return row
 
 
-def _project(row: Row[Any]) -> ProjectRecord:
+def project_record(row: Row[Any]) -> ProjectRecord:
     return ProjectRecord(
         id=row.id,
         name=row.name,

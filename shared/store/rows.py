@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +34,17 @@ MESSAGE_COLUMNS = (
     Message.created_at,
     Message.updated_at,
 )
+
+
+def fitting(sizes: Iterable[int], max_bytes: int) -> int:
+    """How many of a page's first items, of these sizes, make at most `max_bytes`; one at least, if there is one."""
+    total = count = 0
+    for size in sizes:
+        total += size
+        if count and total > max_bytes:
+            break
+        count += 1
+    return count
 
 
 def message_records(connection: Connection, rows: Collection[Row[Any]]) -> list[MessageRecord]:

@@ -37,7 +37,7 @@ from shared.records import (
     StoredRound,
     ToolEffect,
 )
-from shared.store.job_rows import end_open_job, has_job, start_job, write_job
+from shared.store.job_rows import built_components, end_open_job, has_job, start_job, write_job
 from shared.store.projects import change_document
 from shared.store.rows import ledger, stored_rounds, tool_effect
 from shared.store.transactions import Transactions
@@ -224,11 +224,13 @@ class TurnStore(Transactions):
                 if pair.answer:
                     history.append(HistoryMessage(role=Role.ASSISTANT, content=pair.answer))
                 history.append(HistoryMessage(role=Role.USER, content=pair.question))
+            components = built_components(connection, lease.project_id)
         return Context(
             document=project.document,
             version=project.version,
             schema=project.schema,
             history=tuple(reversed(history)),
+            components=components,
         )
 
     def store_round(

@@ -15,22 +15,33 @@ from sqlalchemy import Engine, text
 from api.app import CALLS
 from api.calls import Access, Call
 from api.refusals import Unauthorized
-from tests.integration.api_parts import Api, Person, answered, job_made, refused
+from shared.lifecycle import MemberRole
+from tests.integration.api_parts import JSON_PATCH, Api, Person, answered, job_made, refused
 
 GUARDED = [call for call in CALLS if call.access is not Access.ANYBODY and not call.is_socket]
-OF_A_PROJECT = [call for call in GUARDED if call.path_ids]
+OF_A_PROJECT = [call for call in GUARDED if call.path_parts]
 BODIES: dict[str, Any] = {
     "create_project": {"name": "x"},
     "change_project": {"name": "stolen"},
     "patch_document": [{"op": "add", "path": "/stolen", "value": 1}],
     "submit_message": {"content": "x"},
     "create_ticket": {"path": "/v1/messages/{messageId}/events"},
+    "put_member": {"role": "viewer"},
 }
 """A valid body for each call that has one; a new call without one fails here."""
+QUERIES = {"compare_versions": "?from=1&to=2"}
+VIEWERS = {
+    *("get_project", "list_versions", "get_version", "compare_versions", "list_members"),
+    *("list_messages", "get_message", "message_events"),
+    *("list_jobs", "get_job", "get_job_source", "get_job_bundle"),
+}
+EDITORS = {"change_project", "patch_document", "undo", "redo", "submit_message", "cancel_message", "retry_message"}
+OWNERS = {"delete_project", "put_member", "remove_member"}
+"""What each role may do beside what the one before it may; a new call that is in none of the three fails here."""
 
 
 def try_call(call: Call, person: Person, ids: dict[str, str]) -> Any:
-    path, body = call.path, BODIES[call.name] if call.body is not None else ...
+    path, body = call.path + QUERIES.get(call.name, ""), BODIES[call.name] if call.body is not None else ...
     for name, value in ids.items():
         path = path.replace(f"{{{name}}}", value)
         if isinstance(body, dict):
@@ -41,7 +52,7 @@ def try_call(call: Call, person: Person, ids: dict[str, str]) -> Any:
 def everything(engine: Engine) -> list[Any]:
     """What a stranger's call must not change."""
     with engine.connect() as connection:
-        tables = ("projects", "messages", "document_versions", "members", "tickets", "component_jobs")
+        tables = ("projects", "messages", "document_versions", "members", "tickets", "users", "component_jobs")
         return [connection.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all() for table in tables]
 
 
@@ -62,7 +73,7 @@ AUTHORIZATIONS = [
 def test_without_a_valid_token_no_call_is_served(api: Api, call: Call) -> None:
     """401 and how to authenticate, before anything of the request is looked at."""
     path = call.path
-    for name in call.path_ids:
+    for name in call.path_parts:
         path = path.replace(f"{{{name}}}", str(uuid.uuid4()))
     body = b"{not json" if call.body is not None else None
     for authorization in AUTHORIZATIONS:
@@ -81,8 +92,9 @@ def test_a_stranger_is_told_that_there_is_no_such_thing(api: Api, engine: Engine
     project = owner.project(name="canary-project", document={"secret": "canary"})
     pair = owner.pair(project["id"], "canary-content")
     job_id, _ = job_made(api, owner, owner.project()["id"], name="canary-job")
-    real = {"projectId": project["id"], "messageId": pair["assistantMessage"]["id"], "jobId": job_id}
-    unreal = {name: str(uuid.uuid4()) for name in real}
+    common = {"version": "1", "user": f"new-{uuid.uuid4()}"}
+    real = {"projectId": project["id"], "messageId": pair["assistantMessage"]["id"], "jobId": job_id, **common}
+    unreal = {name: str(uuid.uuid4()) for name in real} | common
     before = everything(engine)
     response = try_call(call, stranger, real)
     refused(response, 404, "not_found")
@@ -98,6 +110,37 @@ def test_an_id_that_is_none_names_nothing(api: Api, call: Call) -> None:
     for garbage in ("1", "x", "..%2f", "%00", "\u00e9", "null", "0" * 200):
         path = garbage.join(re.split(r"\{\w+\}", call.path))
         refused(person.call(call.method, path, body=body, media_type=call.body_media_type), 404, "not_found")
+
+
+@pytest.mark.parametrize("role", MemberRole)
+@pytest.mark.parametrize("call", OF_A_PROJECT, ids=lambda call: call.name)
+def test_a_member_may_do_what_the_role_allows_and_no_more(
+    api: Api, engine: Engine, call: Call, role: MemberRole
+) -> None:
+    """Viewers read, editors also write, owners also say who is a member. The rest is 403 and changes nothing."""
+    owner, member, other = api.person(), api.person(), api.person()
+    project_id = owner.project(name="canary-project", document={"a": 1})["id"]
+    for somebody, given in ((member, role.value), (other, "editor")):
+        answered(owner.call("PUT", f"/v1/projects/{project_id}/members/{somebody.name}", body={"role": given}), 200)
+    patch = [{"op": "add", "path": "/b", "value": 1}]
+    answered(owner.patch(f"/v1/projects/{project_id}/document", patch, media_type=JSON_PATCH), 200)
+    job_id, _ = job_made(api, owner, project_id)
+    message_id = owner.pair(project_id)["assistantMessage"]["id"]
+    if call.name in ("message_events", "retry_message"):
+        api.finish(message_id)
+    ids = {"projectId": project_id, "messageId": message_id, "jobId": job_id, "version": "1", "user": other.name}
+    may = {"viewer": VIEWERS, "editor": VIEWERS | EDITORS, "owner": VIEWERS | EDITORS | OWNERS}[role]
+    assert call.name in VIEWERS | EDITORS | OWNERS, "say who may make this call"
+    before = everything(engine)
+    response = try_call(call, member, ids)
+    if call.name in may:
+        # there is nothing to redo and nothing built, and that is said to those alone who may
+        lacking = call.name in ("redo", "get_job_source", "get_job_bundle") and response.status_code == 409
+        assert response.status_code < 300 or lacking, response.data
+    else:
+        refused(response, 403, "forbidden")
+        assert b"canary" not in response.data
+        assert everything(engine) == before
 
 
 def test_lists_show_a_users_own_projects_alone(api: Api) -> None:

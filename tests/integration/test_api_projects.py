@@ -144,12 +144,13 @@ def test_a_patch_makes_a_new_version_and_says_so(api: Api, redis_client: redis.R
     operations = [{"op": "replace", "path": "/a", "value": 2}]
     with listening(redis_client, keys.project_channel(project["id"])) as next_told:
         response = patched(anna, project["id"], operations)
-        assert next_told() == {"type": "document", "version": 2, "operations": operations}
+        assert next_told() == {"type": "document", "version": 2, "operations": operations, "author": anna.name}
     after = answered(response, 200)
     assert (after["document"], after["version"], response.headers["ETag"]) == ({"a": 2}, 2, '"2"')
     (version,) = answered(anna.get(f"/v1/projects/{project['id']}/versions"), 200)["items"]
     assert (version["version"], version["operations"]) == (2, operations)
     assert version["inverse"] == [{"op": "replace", "path": "/a", "value": 1}]
+    assert version["author"] == anna.name
 
 
 def test_pages_of_versions_come_newest_first_and_end(api: Api) -> None:

@@ -162,6 +162,18 @@ def test_from_words_to_a_stored_bundle(bench: Bench, compiler: Compiler) -> None
     assert bench.column(message_id, "total_tokens") == row.usage.total_tokens
 
 
+def test_the_model_can_place_what_was_built(bench: Bench, compiler: Compiler) -> None:
+    """The next message's prompt names the component by its job's id."""
+    workshop = bench.workshop()
+    writes(bench, [fenced(GOOD)])
+    message_id = handed_over(bench, workshop)
+    run_build(workshop, compiler, message_id)
+    bench.model.say("place it", {"text": "Placed."})
+    run_turn(workshop, bench.ask("place it"))
+    prompt = bench.model.requests()[-1]["messages"][0]["content"]
+    assert str(job_of(bench, message_id).id) in prompt.split("<components>")[1]
+
+
 def test_a_turn_without_text_ends_with_words_about_the_component(bench: Bench, compiler: Compiler) -> None:
     workshop = bench.workshop()
     writes(bench, [fenced(GOOD)])

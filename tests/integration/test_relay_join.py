@@ -12,8 +12,7 @@ import pytest
 import redis
 
 from api import hub
-from api.relay import withdrawal
-from shared import events, keys
+from shared import events, keys, notices
 from shared.events import Delta, EventId, Finalized, Snapshot, StreamEvent
 from shared.transcript import Transcript, fold
 from tests.integration.relay_parts import PATIENCE_S, Stage, Story, eventually
@@ -244,7 +243,7 @@ def test_withdrawing_closes_the_projects_readers_here_and_in_other_processes(set
     assert alices.until_closed() == 4403
     here.relay.withdraw(story.project_id)
     assert ours.until_closed() == 4403
-    here.log.publish(withdrawal(story.project_id))
+    here.log.publish(notices.access_withdrawn(story.project_id))
     assert theirs.until_closed() == 4403
     stays.until(EventId(1, 0))
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import PatchRejected
-from shared.patching import PatchLimits, apply_patch, oversized, same_json
+from shared.patching import PatchLimits, apply_patch, oversized, replay, same_json
 from shared.records import JsonValue
 from tests.strategies import json_documents, json_values
 
@@ -517,3 +517,18 @@ def test_same_json_is_equality_of_the_json_text_s_meaning(left: JsonValue, right
     assert same_json(left, left)
     assert same_json(left, right) == same_json(right, left)
     assert same_json(left, msgspec.json.decode(msgspec.json.encode(left)))
+
+
+def test_an_inverse_is_never_much_larger_than_a_document() -> None:
+    """A patch that takes a large value away with each operation is taken back by one replacement of the whole."""
+    document = {"a": "x" * 100_000, "b": 1}
+    operations: list[JsonValue] = [{"op": "copy", "from": "/a", "path": "/b"}] * 100
+    patched = apply_patch(document, operations, LIMITS)
+    assert patched.inverse == [{"op": "replace", "path": "", "value": document}]
+    assert apply_patch(patched.document, patched.inverse, LIMITS).document == document
+
+
+@given(json_documents, json_values)
+def test_a_stored_inverse_is_replayed(document: JsonValue, value: JsonValue) -> None:
+    patched = apply_patch(document, [{"op": "replace", "path": "", "value": {"new": value}}], LIMITS)
+    assert same_json(replay(patched.document, patched.inverse), document)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import uuid
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.events import ToolCall
 from shared.lifecycle import Role
-from shared.records import Context, HistoryMessage, StoredCall, StoredRound, ToolEffect
+from shared.records import BuiltComponent, Context, HistoryMessage, StoredCall, StoredRound, ToolEffect
 from tests.strategies import json_objects, json_values, some_text, texts
 from worker.prompts import conversation, system_prompt
 
@@ -85,3 +87,14 @@ def test_the_schema_is_told_where_there_is_one(context: Context) -> None:
     assert lines.count("<schema>") == (context.schema is not None)
     if context.schema is not None:
         assert json.loads(lines[lines.index("<schema>") + 1]) == context.schema
+
+
+def test_the_model_is_told_of_the_components_that_it_can_show() -> None:
+    """With the ids that a custom scene names; nothing is said of them where there are none."""
+    plain = Context(document={}, version=1, schema=None, history=())
+    assert "componentId" not in system_prompt(plain)
+    ball = BuiltComponent(id=uuid.uuid4(), name="Ball", description="a ball")
+    told = system_prompt(msgspec.structs.replace(plain, components=(ball,)))
+    assert json.loads(told.split("<components>")[1].split("</components>")[0]) == [
+        {"id": str(ball.id), "name": "Ball", "description": "a ball"}
+    ]

@@ -15,7 +15,10 @@ import { FINAL_STATUSES } from "./fold.js";
 /** The close codes that a reader may see, and whether it should come back. One that is not here: it should. */
 export const CLOSE_CODES = {
   1000: { meaning: "finished", reconnect: false },
+  1002: { meaning: "not a WebSocket frame", reconnect: false },
+  1007: { meaning: "text that is not UTF-8", reconnect: false },
   1008: { meaning: "too many frames", reconnect: false },
+  1011: { meaning: "something went wrong on the server", reconnect: true },
   1012: { meaning: "the server restarts", reconnect: true },
   4008: { meaning: "too slow", reconnect: true },
   4403: { meaning: "access withdrawn", reconnect: false },
@@ -273,11 +276,11 @@ function sleep(durationMs, signal) {
     const wake = () => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", wake);
-      globalThis.removeEventListener("online", wake);
+      globalThis.removeEventListener?.("online", wake);
       resolve();
     };
     const timer = setTimeout(wake, durationMs);
     signal?.addEventListener("abort", wake);
-    globalThis.addEventListener("online", wake);
+    globalThis.addEventListener?.("online", wake);
   });
 }
