@@ -193,6 +193,17 @@ def test_the_builder_gets_one_code_fence_that_imports_only_what_is_allowed(reque
     assert all(name in body for name in imported), "what is imported is used"
 
 
+def test_a_builder_that_tells_of_errors_gets_the_component_that_was_described() -> None:
+    """Whatever words the errors are told in."""
+    asked = [
+        Message(role="system", content="chatrelay-builder\n"),
+        Message(role="user", content='name: "Fall"\nconfetti in red'),
+    ]
+    first = plan(asked, []).text
+    told = Message(role="user", content="4:2: Expected a corresponding tag. Mend what spins and bounces.")
+    assert plan([*asked, Message(role="assistant", content=first), told], []).text == first
+
+
 def test_the_round_is_counted_from_the_newest_user_message() -> None:
     call = ToolCall(id="c", function=FunctionCall(name="x", arguments="{}"))
     used = Message(role="assistant", tool_calls=[call])
