@@ -7,10 +7,11 @@ of deltas run on the worker's event loop.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -80,8 +81,7 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
     )
     if claim is None:
         return
-    with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold:
-        turn = Turn(workshop, claim, hold)
+    with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold, Turn(workshop, claim, hold) as turn:
         try:
             turn.open()
             outcome = turn.converse()
@@ -142,6 +142,13 @@ class Turn:
             content=claim.content,
             tool_calls=self._shown_calls(),
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """However the turn ended: nothing is appended, and no attempt taken, after it."""
+        self._workshop.streams.run(self.publisher.close())
 
     @property
     def _lease(self) -> Lease:
@@ -213,6 +220,7 @@ class Turn:
 
     def hand_back(self) -> None:
         """This process is to stop: another worker goes on at once."""
+        self._workshop.streams.run(self.publisher.close())
         try:
             self._store.hand_back(self._lease)
         except (Fenced, StoreUnavailable):
@@ -345,7 +353,7 @@ class Turn:
             usage=answer.usage,
         )
         self._rounds.append(stored)
-        content, last = joined([stored.text for stored in self._rounds]), self.publisher.last_acknowledged
+        content, last = joined([stored.text for stored in self._rounds]), self.publisher.last_id
         self._insist(
             lambda: self._store.store_round(
                 self._lease,
@@ -359,7 +367,7 @@ class Turn:
 
     def _stored_call(self, round_: int, index: int, draft: DraftCall) -> StoredCall:
         # providers repeat their ids; this one is the same whoever comes again
-        message = self._lease.message_id.hex[-12:]
+        message = base64.urlsafe_b64encode(self._lease.message_id.bytes).decode().rstrip("=")
         return StoredCall(
             tool_call_id=f"call_{message}_{self._lease.run}_{round_}_{index}",
             name=draft.name,
