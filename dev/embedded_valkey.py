@@ -54,10 +54,10 @@ class EmbeddedValkey(EmbeddedServer):
         version = subprocess.run([self._binary, "--version"], capture_output=True, text=True, check=True).stdout
         known = re.search(r"^Valkey server v=(\d+)\.(\d+)", version)
         self._counts_large_replies = known is not None and (int(known[1]), int(known[2])) >= (9, 1)
-        (self.state_dir / "data").mkdir(mode=0o700, exist_ok=True)
 
     def _recover_state(self) -> None:
-        """Nothing is left behind that a start would mind."""
+        """Nothing is left behind that a start would mind; the directory may have been forgotten."""
+        (self.state_dir / "data").mkdir(mode=0o700, exist_ok=True)
 
 
 def _valkey_binary() -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from shared import events, notices
 from shared.errors import LogUnavailable
 from shared.event_log import Entry, EventLog, Word
@@ -12,12 +14,13 @@ from shared.store import CloseReason, Store, ToClose
 from shared.transcript import Transcript, fold
 
 
-def close(store: Store, log: EventLog, found: ToClose) -> Ending | None:
+def close(store: Store, log: EventLog | None, found: ToClose) -> Ending | None:
     """Commit the end of `found` with the text that its readers were shown, and append it.
 
-    None where somebody was faster. Raises `StoreUnavailable`. The log may be away: the ending then stays stored.
+    None where somebody was faster. Raises `StoreUnavailable`. The log may be away, or None where that is known: the row's
+    text is kept then, and the ending stays stored.
     """
-    content, above = _shown(log, found)
+    content, above = (found.content, 0) if log is None else _shown(log, found)
     outcome: Failed | Cancelled
     match found.reason:
         case CloseReason.CANCEL:
@@ -25,7 +28,7 @@ def close(store: Store, log: EventLog, found: ToClose) -> Ending | None:
         case CloseReason.WORKER_LOST:
             outcome = Failed(content=content, code=ErrorCode.WORKER_LOST)
     ending = store.close_message(found.message_id, outcome, seen_attempt=found.attempt, above=above)
-    if ending is not None:
+    if ending is not None and log is not None:
         append_ending(store, log, ending)
     return ending
 
@@ -54,11 +57,14 @@ def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
     """The text of the log where it tells of the row's attempt, else of the row; and the log's newest attempt."""
     try:
         entries = log.replay(found.message_id)
-    except LogUnavailable:
+    except (LogUnavailable, ValueError):  # ValueError: not an entry of ours
         return found.content, 0
     if not entries:
         return found.content, 0
     newest = entries[-1].id.attempt
     if newest != found.attempt or events.is_terminal_payload(entries[-1].kind, entries[-1].payload):
         return found.content, newest  # another attempt's text, or an earlier run's that has ended
-    return fold(Transcript(), (events.decode(entry.payload) for entry in entries)).content, newest
+    try:
+        return fold(Transcript(), (events.decode(entry.payload) for entry in entries)).content, newest
+    except msgspec.DecodeError:  # an event of another version of this program
+        return found.content, newest

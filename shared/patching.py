@@ -132,14 +132,14 @@ def _malformed(operation: JsonValue, limits: PatchLimits) -> str | None:
 
 
 def _why(operation: dict[str, Any]) -> str:
-    """What failed, in the patch's own words and none of the document's."""
-    place = operation["from"] if operation["op"] in ("move", "copy") else operation["path"]
-    return f"{operation['op']} does not apply at {place[:200]!r}"
+    """What failed, in none of the patch's words or the document's: its index says which operation it was."""
+    place = "its from or its path" if operation["op"] in ("move", "copy") else "its path"
+    return f"{operation['op']} does not apply at {place}"
 
 
 def _test(document: JsonValue, operation: dict[str, Any], index: int) -> None:
     if not same_json(jsonpointer.resolve_pointer(document, operation["path"]), operation["value"]):
-        raise PatchRejected(f"test failed at {operation['path'][:200]!r}", index=index)
+        raise PatchRejected("test failed: another value stands at its path", index=index)
 
 
 def _undo(document: JsonValue, operation: dict[str, Any]) -> list[JsonValue]:

@@ -265,6 +265,8 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: int
     cancel_requested: bool
+    is_renewed: bool = True
+    """False where somebody had the row locked: it is held, and prolonged the next time."""
 
 
 class Cancelling(msgspec.Struct, frozen=True, kw_only=True):

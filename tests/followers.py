@@ -27,7 +27,7 @@ from tests.trace_checker import check_trace
 
 Transport: TypeAlias = Literal["socket", "sse"]
 
-WAIT_S: Final = 60.0
+WAIT_S: Final = 40.0
 _LOOK_S: Final = 1.0
 """How often a follower looks whether it is to leave."""
 _COMES_BACK_S: Final = 0.1
@@ -134,9 +134,11 @@ class Follower:
         with self._changed:
             while (found := look()) is None:
                 left_s = deadline_s - time.monotonic()
-                if self._failure is not None or left_s < 0 or not self._changed.wait(left_s):
+                if self._failure is not None or self._is_done or left_s < 0 or not self._changed.wait(left_s):
                     received = b"\n".join(self._frames).decode()
-                    raise TimeoutError(f"{self.name} waited in vain; received:\n{received}") from self._failure
+                    raise TimeoutError(
+                        f"{self.name} waited in vain; connections ended with {self.close_codes}; received:\n{received}"
+                    ) from self._failure
             return found
 
     def _follow(self) -> None:

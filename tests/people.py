@@ -52,9 +52,9 @@ class Person:
         row: dict[str, Any] = answer.json()
         return row
 
-    def document(self, project_id: str) -> dict[str, Any]:
+    def document(self, project_id: str, *, web: int = 0) -> dict[str, Any]:
         """The project as a GET shows it."""
-        answer = self.client.get(f"/v1/projects/{project_id}")
+        answer = self.clients[web].get(f"/v1/projects/{project_id}")
         assert answer.status_code == 200, answer.text
         project: dict[str, Any] = answer.json()
         return project

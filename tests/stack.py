@@ -26,6 +26,7 @@ from shared.engine import make_engine, sqlalchemy_url
 from shared.event_log import EventLog
 from shared.store import Store
 from tests.databases import PostgresDatabases, ValkeyDatabases
+from tests.readers import PLAIN_HTTP
 
 START_TIMEOUT_S: Final = 90.0
 STOP_GRACE_S: Final = 15.0
@@ -139,6 +140,7 @@ class Stack:
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
             timeout=_CLIENT_TIMEOUT_S,
             trust_env=False,
+            verify=PLAIN_HTTP,
         )
 
     def all_output(self) -> str:

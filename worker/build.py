@@ -48,8 +48,10 @@ def run_build(workshop: Workshop, compiler: Compiler, message_id: UUID) -> None:
     )
     if claim is None:
         return
-    with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold:
-        build = Build(workshop, compiler, claim, hold)
+    with (
+        workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold,
+        Build(workshop, compiler, claim, hold) as build,
+    ):
         try:
             build.open()
             outcome = build.make()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 import tenacity
@@ -86,6 +86,13 @@ class Held:
             status=status,
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """However it ended: nothing is appended, and no attempt taken, after it."""
+        self._workshop.streams.run(self.publisher.close())
+
     @property
     def _lease(self) -> Lease:
         return self.publisher.lease
@@ -158,6 +165,7 @@ class Held:
 
     def hand_back(self) -> None:
         """This process is to stop: another one goes on at once."""
+        self._workshop.streams.run(self.publisher.close())
         try:
             self._store.hand_back(self._lease)
         except (Fenced, StoreUnavailable):

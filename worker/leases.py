@@ -93,6 +93,7 @@ class LeaseKeeper:
         self._wake = threading.Event()
         self._stopping = False
         self._draining = False
+        self._nudged_at = 0.0
         self._thread = threading.Thread(target=self._main, name="leases", daemon=True)
 
     def start(self) -> None:
@@ -119,6 +120,7 @@ class LeaseKeeper:
 
     def nudge(self) -> None:
         """Look now: somebody asked a message to end."""
+        self._nudged_at = time.monotonic()
         self._wake.set()
 
     @contextmanager
@@ -132,6 +134,8 @@ class LeaseKeeper:
             before.ask_to_stop(Stop.LOST)
         if self._draining:
             hold.ask_to_stop(Stop.DRAIN)
+        if self._nudged_at >= claimed_at:  # it may have been this one that was meant, before it was known here
+            self._wake.set()
         try:
             yield hold
         finally:
@@ -154,7 +158,11 @@ class LeaseKeeper:
                     os._exit(70)
                 continue
             if self._holds and not self._stopping:
-                self._renew()
+                try:
+                    self._renew()
+                except Exception:
+                    # this thread must outlive any one renewal: without it every lease of the process runs out
+                    _log.exception("leases not renewed")
 
     def _renew(self) -> None:
         sent_at = time.monotonic()
@@ -169,6 +177,7 @@ class LeaseKeeper:
             if known is None:
                 hold.ask_to_stop(Stop.LOST)
                 continue
-            hold.valid_until = sent_at + self._lease_s
+            if known.is_renewed:
+                hold.valid_until = sent_at + self._lease_s
             if known.cancel_requested:
                 hold.ask_to_stop(Stop.CANCEL)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shared import events, notices
-from shared.errors import LogUnavailable
+from shared.errors import Fenced, LogUnavailable
 from shared.event_log import Entry, LoopEventLog, Word
 from shared.events import EventId, MessageStatusName, SnapshotReason, StreamEvent, ToolCall
 from shared.records import Lease
@@ -60,6 +60,7 @@ class Publisher:
         self._tool_calls = tool_calls
         self._n = 0
         self._waiting: list[Entry] = []  # numbered, not acknowledged
+        self._unknown = 0  # how many of them were sent and not answered
         self._text: list[str] = []  # not numbered yet
         self._pump: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -78,10 +79,9 @@ class Publisher:
         return EventId(self.lease.attempt, self._n)
 
     @property
-    def last_acknowledged(self) -> EventId | None:
-        """The newest event that is known to be in the log; None where this attempt has none there."""
-        n = self._n - len(self._waiting) - 1
-        return EventId(self.lease.attempt, n) if n >= 0 else None
+    def last_id(self) -> EventId | None:
+        """The newest event of this attempt, in the log or on its way there; None where it has none yet."""
+        return EventId(self.lease.attempt, self._n - 1) if self._n else None
 
     # --- what is published ---------------------------------------------------------------------------------------
 
@@ -116,6 +116,7 @@ class Publisher:
         """Begin `lease.attempt` with a snapshot, which stands for everything that was published before it."""
         self.lease = lease
         self._n = 0
+        self._unknown = 0
         self._waiting.clear()
         self._text.clear()
         self._content = [content] if content else []
@@ -142,6 +143,16 @@ class Publisher:
         self._number_text()
         if self.failure is not None:
             raise self.failure
+
+    async def close(self) -> None:
+        """Nothing is published any more; returns once nothing is on its way."""
+        if self.failure is None:
+            self.failure = Fenced()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pump is not None:
+            await asyncio.wait([self._pump])
 
     # --- the pump ------------------------------------------------------------------------------------------------
 
@@ -189,7 +200,7 @@ class Publisher:
             self._start_when_due()
 
     async def _send_all(self) -> None:
-        while self._waiting or self._text:
+        while (self._waiting or self._text) and self.failure is None:
             self._number_text()
             if not self._may_append() or not await self._send_one():
                 # kept; tried again in a while, or by settle
@@ -200,7 +211,9 @@ class Publisher:
 
     async def _send_one(self) -> bool:
         """Append the oldest events; False where Redis is away."""
-        batch = self._waiting[:_MOST_ENTRIES]
+        # what may have arrived is repeated as it was, so that nothing else is published beside it again
+        batch = self._waiting[: self._unknown or _MOST_ENTRIES]
+        self._unknown = len(batch)
         lease = self.lease
         try:
             answer = await self._log.append(lease.message_id, batch, notices.lifecycle(lease.project_id, batch))
@@ -209,6 +222,7 @@ class Publisher:
         match answer.word:
             case Word.OK | Word.THERE:
                 del self._waiting[: len(batch)]
+                self._unknown = 0
                 if self._has_delta and self.first_token_at is None:
                     self.first_token_at = time.monotonic()
             case Word.LOST | Word.STALE:

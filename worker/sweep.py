@@ -37,27 +37,46 @@ class Sweeper:
         self._doorbell = doorbell
         self._settings = read
         self._healthy_since: float | None = None
+        self._answered_at = 0.0
 
     def sweep(self) -> None:
         """One round. Raises `StoreUnavailable`."""
-        now = time.monotonic()
         try:
             self._store.ping()
-            if self._healthy_since is None:
-                self._healthy_since = now
-            # after an outage of the database the workers get a whole lease to renew what is theirs
-            if now - self._healthy_since >= self._settings.lease_s:
-                self._take_lapsed()
-            self._close_abandoned()
-            self._append_endings()
-            self._ring()
+            self._note_answer(time.monotonic())
+            redis_is_up = self._redis_is_up()
+            if self._may_take_lapsed():
+                self._take_lapsed(tell=redis_is_up)
+            self._close_abandoned(self._log if redis_is_up else None)
+            if redis_is_up:
+                self._append_endings()
+                self._ring()
         except StoreUnavailable:
             self._healthy_since = None
             raise
 
-    def _take_lapsed(self) -> None:
+    def _note_answer(self, now: float) -> None:
+        """Where the database was silent, or this process stopped, the workers get a whole lease to renew what is theirs."""
+        longest_gap_s = max(self._settings.lease_s / 2, 3 * self._settings.sweep_s)
+        if self._healthy_since is None or now - self._answered_at > longest_gap_s:
+            self._healthy_since = now
+        self._answered_at = now
+
+    def _may_take_lapsed(self) -> bool:
+        return self._healthy_since is not None and time.monotonic() - self._healthy_since >= self._settings.lease_s
+
+    def _redis_is_up(self) -> bool:
+        try:
+            self._log.ping()
+        except LogUnavailable:
+            return False
+        return True
+
+    def _take_lapsed(self, *, tell: bool) -> None:
         for lapsed in self._store.take_lapsed(limit=BATCH):
             _log.warning("message %s lost its worker in attempt %d", lapsed.message_id, lapsed.attempt)
+            if not tell:
+                continue
             try:
                 self._log.publish(
                     notices.ops(
@@ -70,11 +89,20 @@ class Sweeper:
                     )
                 )
             except LogUnavailable:
-                pass  # operators see the next attempt's start
+                tell = False  # operators see the next attempt's start
 
-    def _close_abandoned(self) -> None:
+    def _close_abandoned(self, log: EventLog | None) -> None:
+        began_at = time.monotonic()
         for found in self._store.to_close(limit=BATCH, max_tries=self._settings.max_tries):
-            close(self._store, self._log, found)
+            try:
+                close(self._store, log, found)
+            except StoreUnavailable:
+                raise
+            except Exception:
+                # one message that cannot be closed must not keep the others from it
+                _log.exception("message %s could not be closed", found.message_id)
+            if time.monotonic() - began_at > self._settings.lease_s / 4:
+                return  # the rest has its turn in the next round, after the leases
 
     def _append_endings(self) -> None:
         for ending in self._store.endings_to_append(limit=BATCH, older_than_s=ENDING_AGE_S):
@@ -121,6 +149,8 @@ def main() -> None:
             sweeper.sweep()
         except StoreUnavailable:
             _log.warning("the database is away")
+        except Exception:
+            _log.exception("a round of the sweeper failed")
         stopping.wait(read.sweep_s)
 
 

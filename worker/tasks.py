@@ -29,6 +29,8 @@ def register(app: Celery) -> None:
         """A bell: look whether the message is there to be taken."""
         if workshop is None or workshop.leases.is_draining:
             return
+        if workshop.streams.silent_s > workshop.settings.lease_s / 2:
+            return  # what it can't stream it must not take; the bell is rung again
         try:
             run_turn(workshop, UUID(message_id))
         except StoreUnavailable:

@@ -6,6 +6,7 @@ of deltas run on the worker's event loop.
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
 from typing import Final
@@ -45,8 +46,7 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
     )
     if claim is None:
         return
-    with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold:
-        turn = Turn(workshop, claim, hold)
+    with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold, Turn(workshop, claim, hold) as turn:
         try:
             turn.open()
             outcome = turn.converse()
@@ -279,7 +279,7 @@ class Turn(Held):
             usage=answer.usage,
         )
         self._rounds.append(stored)
-        content, last = joined([stored.text for stored in self._rounds]), self.publisher.last_acknowledged
+        content, last = joined([stored.text for stored in self._rounds]), self.publisher.last_id
         self._insist(
             lambda: self._store.store_round(
                 self._lease,
@@ -293,7 +293,7 @@ class Turn(Held):
 
     def _stored_call(self, round_: int, index: int, draft: DraftCall) -> StoredCall:
         # providers repeat their ids; this one is the same whoever comes again
-        message = self._lease.message_id.hex[-12:]
+        message = base64.urlsafe_b64encode(self._lease.message_id.bytes).decode().rstrip("=")
         return StoredCall(
             tool_call_id=f"call_{message}_{self._lease.run}_{round_}_{index}",
             name=draft.name,

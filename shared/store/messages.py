@@ -292,6 +292,7 @@ def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> 
         select(Message.id, Message.queue_number, Message.lease_owner)
         .where(Message.project_id == project.id, Message.status == MessageStatus.PENDING)
         .order_by(Message.queue_number)
+        .with_for_update()  # who waits must not be claimed while it is moved up
     ).all()
     if not pending:
         return number, ()

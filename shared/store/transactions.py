@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidRequestError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from shared.errors import NotMigrated, StoreUnavailable
 
 _MISSING = ("42P01", "42703")  # SQLSTATE: no such table, no such column
+_PASSING = (
+    "08",
+    "25006",
+    "53",
+    "57",
+)  # no connection, read only (a failover), out of resources, shut down by an operator
 
 
 class Transactions:
@@ -26,12 +32,13 @@ class Transactions:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        except (OperationalError, InterfaceError, PoolTimeoutError, InvalidRequestError) as error:
             raise StoreUnavailable from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            code = getattr(error.orig, "pgcode", None) or ""
+            if error.connection_invalidated or code.startswith(_PASSING):
                 raise StoreUnavailable from error
-            if getattr(error.orig, "pgcode", None) in _MISSING:
+            if code in _MISSING:
                 raise NotMigrated from error
             raise
 

@@ -85,25 +85,40 @@ def claimable(message: Any = Message) -> Any:
 
     A lease that ran out is taken by the sweeper first, which counts the try.
     """
-    earlier = aliased(Message)
     return and_(
         message.status == MessageStatus.PENDING,
         message.lease_owner.is_(None),
         message.cancel_requested_at.is_(None),
-        or_(
-            message.waits.is_(False),
-            ~exists().where(
-                earlier.project_id == message.project_id,
-                earlier.status == MessageStatus.PENDING,
-                earlier.queue_number < message.queue_number,
-            ),
+        _is_first(message),
+    )
+
+
+def _is_first(message: Any = Message) -> Any:
+    """It waits for nobody, or nobody that is pending stands before it in its project."""
+    earlier = aliased(Message)
+    return or_(
+        message.waits.is_(False),
+        ~exists().where(
+            earlier.project_id == message.project_id,
+            earlier.status == MessageStatus.PENDING,
+            earlier.queue_number < message.queue_number,
         ),
     )
+
+
+class _OutOfTurn(Exception):
+    """Somebody else goes first."""
 
 
 class TurnStore(Transactions):
     def claim(self, message_id: UUID, owner: str, *, lease_s: float, max_tries: int) -> Claim | None:
         """Take the message, under a new attempt; None where there is nothing to take."""
+        try:
+            return self._claim(message_id, owner, lease_s=lease_s, max_tries=max_tries)
+        except _OutOfTurn:
+            return None
+
+    def _claim(self, message_id: UUID, owner: str, *, lease_s: float, max_tries: int) -> Claim | None:
         with self._transaction() as connection:
             row = connection.execute(
                 update(Message)
@@ -129,6 +144,9 @@ class TurnStore(Transactions):
             ).one_or_none()
             if row is None:
                 return None
+            if not connection.execute(select(_is_first()).where(Message.id == message_id)).scalar_one():
+                # somebody was put in front while the update waited for the row: its own look at the queue was older
+                raise _OutOfTurn
             rounds: Sequence[StoredRound] = ()
             effects: Sequence[ToolEffect] = ()
             if row.attempt > 1:
@@ -151,16 +169,33 @@ class TurnStore(Transactions):
     def renew_leases(self, owner: str, message_ids: Collection[UUID], *, lease_s: float) -> Mapping[UUID, Leased]:
         """Prolong these of what `owner` holds, in one statement; what is missing from the answer is held no more.
 
-        Whatever else stands under its name, of a turn that broke, is left to run out.
+        Whatever else stands under its name, of a turn that broke, is left to run out. A row that somebody has locked is
+        passed over, so that it does not keep the others from being prolonged.
         """
+        mine = (Message.lease_owner == owner, Message.id.in_(message_ids))
+        free = select(Message.id).where(*mine).order_by(Message.id).with_for_update(skip_locked=True).cte("free")
+        renewed = (
+            update(Message)
+            .where(Message.id.in_(select(free.c.id)))
+            .values(lease_until=func.clock_timestamp() + timedelta(seconds=lease_s))
+            .returning(Message.id)
+            .cte("renewed")
+        )
         with self._transaction() as connection:
             rows = connection.execute(
-                update(Message)
-                .where(Message.lease_owner == owner, Message.id.in_(message_ids))
-                .values(lease_until=func.clock_timestamp() + timedelta(seconds=lease_s))
-                .returning(Message.id, Message.attempt, Message.cancel_requested_at.is_not(None).label("cancel"))
+                select(
+                    Message.id,
+                    Message.attempt,
+                    Message.cancel_requested_at.is_not(None).label("cancel"),
+                    renewed.c.id.is_not(None).label("is_renewed"),
+                )
+                .outerjoin(renewed, renewed.c.id == Message.id)
+                .where(*mine)
             )
-            return {row.id: Leased(attempt=row.attempt, cancel_requested=row.cancel) for row in rows}
+            return {
+                row.id: Leased(attempt=row.attempt, cancel_requested=row.cancel, is_renewed=row.is_renewed)
+                for row in rows
+            }
 
     def begin_attempt(self, lease: Lease, *, above: int = 0, failed_try: bool = False) -> Lease:
         """The same worker writes the message anew: an attempt above the row's and above `above`, the log's.
@@ -281,7 +316,9 @@ class TurnStore(Transactions):
             ).one_or_none()
             write_under_lease(connection, lease)
             known = connection.execute(
-                select(LedgerEntry.__table__).where(LedgerEntry.tool_call_id == call.tool_call_id)
+                select(LedgerEntry.__table__).where(
+                    LedgerEntry.tool_call_id == call.tool_call_id, LedgerEntry.message_id == lease.message_id
+                )
             ).one_or_none()
             if known is not None:
                 return tool_effect(known)

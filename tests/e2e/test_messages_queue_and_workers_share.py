@@ -1,10 +1,11 @@
-"""Several messages at once: each runs in one worker, those of one project in order, and a cancel or a retry does what it says."""
+"""Several messages at once: each runs in one worker, those of a project in order; what a cancel, a retry and a wait do."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import httpx
@@ -39,13 +40,14 @@ def test_thirty_messages_run_in_exactly_one_worker_each(shared_stack: Stack, per
             audience.finish()
             audience.check(asked[message_id][0].row(message_id))
         for message_id, (asker, _) in asked.items():
-            row = eventually(lambda asker=asker, id=message_id: _if_final(asker.row(id)))
+            row = eventually(partial(_final_row, asker, message_id))
             assert (row["status"], row["content"], row["attempt"]) == ("success", "One. Two.", 1)
     questions = [request["messages"][-1]["content"] for request in shared_stack.model.requests()]
     assert sorted(questions) == sorted(f"parallel {number}" for number in range(30))
 
 
-def _if_final(row: dict[str, Any]) -> dict[str, Any] | None:
+def _final_row(person: Person, message_id: str) -> dict[str, Any] | None:
+    row = person.row(message_id)
     return row if row["status"] in ("success", "error", "cancelled") else None
 
 

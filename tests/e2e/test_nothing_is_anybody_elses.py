@@ -69,7 +69,7 @@ BAD: Final = {
     "a model unknown": Bad("POST", _MESSAGES, b'{"content":"a","model":"' + _C + b'"}', JSON, 422, "invalid_fields"),
     "onBusy unknown": Bad("POST", _MESSAGES, b'{"content":"a","onBusy":"' + _C + b'"}', JSON, 422, "invalid_fields"),
     "a bad idempotency key": Bad(
-        "POST", _MESSAGES, b'{"content":"a"}', {**JSON, "Idempotency-Key": f"{CANARY} " * 20}, 400, "invalid_header"
+        "POST", _MESSAGES, b'{"content":"a"}', {**JSON, "Idempotency-Key": f"{CANARY} {CANARY}"}, 400, "invalid_header"
     ),
     "a name too long": Bad("POST", "/v1/projects", b'{"name":"' + _C * 20 + b'"}', JSON, 422, "invalid_fields"),
     "a document no container": Bad(
@@ -117,9 +117,9 @@ BAD: Final = {
     "a schema broken": Bad(
         "PATCH", _DOCUMENT, _operation(op="add", path="/n", value=CANARY), PATCH, 422, "schema_violation"
     ),
-    "a query": Bad("GET", f"{_MESSAGES}?limit={CANARY}", b"", {}, 422, "invalid_query"),
+    "a query": Bad("GET", f"{_MESSAGES}?limit={CANARY}", b"", {}, 400, "invalid_query"),
     "an event id that is none": Bad(
-        "GET", f"/v1/messages/{{message}}/events?after={CANARY}", b"", {}, 422, "invalid_query"
+        "GET", f"/v1/messages/{{message}}/events?after={CANARY}", b"", {}, 400, "invalid_query"
     ),
     "a Last-Event-ID that is none": Bad(
         "GET", "/v1/messages/{message}/events", b"", {"Last-Event-ID": CANARY}, 400, "invalid_header"
@@ -240,18 +240,19 @@ def test_a_document_is_patched_as_a_whole_under_the_version_that_its_writer_saw(
     project_id = person.project(document={"list": [1]})
     address = f"/v1/projects/{project_id}/document"
 
-    def patch(*operations: dict[str, Any], web: int = 0, **headers: str) -> httpx.Response:
-        return person.clients[web].patch(address, content=json.dumps(operations), headers={**PATCH, **headers})
+    def patch(*operations: dict[str, Any], web: int = 0, version: int | None = None) -> httpx.Response:
+        headers = PATCH if version is None else {**PATCH, "If-Match": f'"{version}"'}
+        return person.clients[web].patch(address, content=json.dumps(operations), headers=headers)
 
     assert person.document(project_id)["version"] == 1
-    first = patch({"op": "add", "path": "/list/-", "value": 2}, **{"If-Match": '"1"'})
+    first = patch({"op": "add", "path": "/list/-", "value": 2}, version=1)
     assert (first.status_code, first.headers["ETag"], first.json()["document"]) == (200, '"2"', {"list": [1, 2]})
-    stale = patch({"op": "add", "path": "/list/-", "value": 3}, web=1, **{"If-Match": '"1"'})
+    stale = patch({"op": "add", "path": "/list/-", "value": 3}, web=1, version=1)
     _is_problem(stale, 412, "version_mismatch")
     failing = patch({"op": "add", "path": "/list/-", "value": 3}, {"op": "remove", "path": "/nothing"}, web=1)
     _is_problem(failing, 409, "patch_rejected")
     assert failing.json()["index"] == 1
-    second = patch({"op": "replace", "path": "/list", "value": []}, web=1, **{"If-Match": '"2"'})
+    second = patch({"op": "replace", "path": "/list", "value": []}, web=1, version=2)
     assert (second.status_code, second.json()["version"]) == (200, 3)
 
     versions = person.versions(project_id)

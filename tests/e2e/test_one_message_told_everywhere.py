@@ -24,7 +24,7 @@ class Tail:
 
     def __init__(self, redis_url: str) -> None:
         self._client = event_log.connect(redis_url)
-        self._subscription = self._client.pubsub()
+        self._subscription = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py's is untyped
         self._subscription.psubscribe("chatrelay:*")
         self._messages: list[tuple[str, bytes]] = []
         while self._subscription.get_message(timeout=WAIT_S) is None:
@@ -132,7 +132,10 @@ def test_a_log_expires_an_hour_after_its_last_event_and_the_row_stays(shared_sta
 
 def test_text_arrives_byte_for_byte_through_everything(shared_stack: Stack, person: Person) -> None:
     """Emoji of several code points, right-to-left and combining text, control and separator characters, one at a time."""
-    text = "👩🏽‍🚀🏳️‍🌈 שלום العالم \u202eabc\u202c e\u0301 a\u0323\u0302 ﷽ 𝔘𝔫𝔦 \u2028\u2029 \x7f tab\there\r\nline \\u0041 \"'</script>"
+    text = (
+        "👩🏽‍🚀🏳️‍🌈 שלום العالم \u202eabc\u202c e\u0301 a\u0323\u0302 ﷽ 𝔘𝔫𝔦"
+        " \u2028\u2029 \x7f tab\there\r\nline \\u0041 \"'</script>"
+    )
     shared_stack.model.on(
         "byte for byte",
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -61,12 +62,13 @@ def make_whole(stack: Stack) -> None:
     for server in (stack.postgres, stack.valkey):
         if not server.is_running:
             server.restart()
+    stack.store.close()  # its connections may have died with the server
     for name in PROCESSES:
         stack.kill(name, signal.SIGCONT)
         if not stack.is_running(name):
             stack.restart(name)
     for web in range(len(stack.urls)):
-        eventually(lambda web=web: _serves(stack, web))
+        eventually(partial(_serves, stack, web))
 
 
 def _serves(stack: Stack, web: int) -> bool:

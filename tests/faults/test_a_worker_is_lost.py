@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from sqlalchemy import create_engine, text
 from shared import keys
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import sqlalchemy_url
-from shared.events import Delta, EventId, Snapshot
+from shared.events import AssistantActivity, Delta, EventId, Snapshot, Status, StreamEvent, ToolResult, ToolStart
 from tests.followers import is_snapshot
 from tests.people import Person, eventually
 from tests.stack import Stack
@@ -42,6 +43,14 @@ def _tries(stack: Stack, message_id: str) -> int:
     return tries
 
 
+def _is_delta_of(attempt: int, event: StreamEvent) -> bool:
+    return isinstance(event, Delta) and EventId.parse(event.id).attempt == attempt
+
+
+def _status(event: StreamEvent, status: AssistantActivity) -> StreamEvent:
+    return Status(id=event.id, message_id=event.message_id, ts=event.ts, status=status)
+
+
 def _finish(person: Person, audience: Any, message_id: str) -> tuple[dict[str, Any], list[Any]]:
     audience.finish()
     row = person.row(message_id)
@@ -65,9 +74,7 @@ def test_kill_9_of_the_worker_with_default_settings_another_one_begins_anew_and_
                 audience.wait_for(is_snapshot("attempt", attempt=2))
                 for follower in audience.followers:
                     snapshot = follower.wait_for(is_snapshot("attempt", attempt=2))
-                    print(
-                        f"{follower.name}: the next attempt {follower.received_at_s(snapshot) - killed_at_s:.2f} s after kill -9"
-                    )
+                    print(f"{follower.name}: next attempt after {follower.received_at_s(snapshot) - killed_at_s:.2f} s")
                 shared_stack.model.release(HOLD)
                 row, _ = _finish(person, audience, message_id)
     finally:
@@ -90,13 +97,13 @@ def test_kill_9_between_a_tools_commit_and_its_event_the_next_attempt_shows_its_
     with person.audience(message_id) as audience:
         audience.wait_text("I patch.")
         holder = _holder(fragile, message_id)
-        fragile.redis.execute_command("CLIENT", "PAUSE", "120000", "WRITE")
+        fragile.redis.client_pause(120_000, all=False)
         try:
             fragile.model.release(HOLD)
             eventually(lambda: _ledger(fragile, message_id))
             fragile.kill(holder)
         finally:
-            fragile.redis.execute_command("CLIENT", "UNPAUSE")
+            fragile.redis.client_unpause()
         row, stories = _finish(person, audience, message_id)
     for story in stories:
         opening = next(
@@ -138,8 +145,13 @@ def test_kill_9_after_a_round_was_stored_and_before_its_tool_ran_the_next_attemp
     finally:
         locking.dispose()
     for story in stories:
-        opening = next(event for event in story if isinstance(event, Snapshot) and event.id == f"{row['attempt']}-0")
-        assert [(call.name, call.state) for call in opening.tool_calls] == [("applyJsonPatch", "started")]
+        opening, thinking, start, calling, result = [event for event in story if event.id.startswith("2-")][:5]
+        assert isinstance(opening, Snapshot)
+        assert (opening.content, opening.tool_calls) == ("I patch.", ())
+        assert (thinking, calling) == (_status(thinking, "thinking"), _status(calling, "tool_calling"))
+        assert isinstance(start, ToolStart)
+        assert isinstance(result, ToolResult)
+        assert result.success
     assert (row["status"], row["content"]) == ("success", "I patch.\n\nPatched.")
     assert person.document(project_id)["document"] == {"list": ["once"]}
     assert _ledger(fragile, message_id) == 1
@@ -192,9 +204,7 @@ def test_a_message_that_loses_three_workers_ends_as_worker_lost_with_its_text(fr
     message_id = person.submit(person.project(), "poison")
     with person.audience(message_id) as audience:
         for attempt in (1, 2, 3):
-            audience.wait_for(
-                lambda event, attempt=attempt: isinstance(event, Delta) and EventId.parse(event.id).attempt == attempt
-            )
+            audience.wait_for(partial(_is_delta_of, attempt))
             holder = _holder(fragile, message_id)
             fragile.kill(holder)
             if attempt < 3:

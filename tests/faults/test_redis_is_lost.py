@@ -120,10 +120,10 @@ def test_a_subscription_that_is_cut_delays_events_and_loses_none(fragile: Stack,
         killed = 0
         for count in range(3, 13, 3):
             fragile.model.wait_chunks(0, count)
-            killed += int(fragile.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))
+            killed += fragile.redis.client_kill_filter(_type="pubsub")
         assert killed
         audience.wait_text("the second, ")
-        fragile.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        fragile.redis.client_kill_filter(_type="pubsub")
         fragile.model.release("two")
         row = _check_success(person, audience, message_id)
         assert row["attempt"] == 1
@@ -145,5 +145,5 @@ def test_every_client_cut_off_in_the_middle_the_workers_connection_too(fragile: 
         for count in range(3, 13, 3):
             fragile.model.wait_chunks(0, count)
             for kind in ("normal", "pubsub"):
-                fragile.redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+                fragile.redis.client_kill_filter(_type=kind, skipme=True)
         _check_success(person, audience, message_id)

@@ -211,7 +211,7 @@ def test_whatever_is_published_stands_in_the_log_in_its_order(redis_url: str) ->
                 if isinstance(event, Delta | events.ToolStart)
             ]
             assert "".join(told) == "".join(published)
-            assert at.publisher.last_acknowledged == EventId.parse(at.log()[-1].id)
+            assert at.publisher.last_id == EventId.parse(at.log()[-1].id)
             assert at.publisher.next_id == EventId.parse(at.log()[-1].id).next
 
     on_loop(story)
@@ -278,7 +278,7 @@ def test_settling_returns_while_redis_is_away(own_valkey: EmbeddedValkey) -> Non
             at.publisher.text("unheard")
             await at.publisher.settle()
             assert at.publisher.content == "unheard"
-            assert at.publisher.last_acknowledged == EventId(1, 0)
+            assert at.publisher.last_id == EventId(1, 1)
             own_valkey.restart()
             assert await at.link.wait_up(PATIENCE_S)
             # nobody asked for it
@@ -341,7 +341,7 @@ def test_a_log_that_is_emptied_again_and_again_tells_all_text_in_the_end(redis_u
             at.publisher.text("end")
             await at.publisher.settle()
             assert at.check().content == "".join(f"{number} " for number in range(300)) + "end"
-            live.until(lambda payload: events.peek(payload)[1] == at.publisher.last_acknowledged)
+            live.until(lambda payload: events.peek(payload)[1] == at.publisher.last_id)
             live.close()
             check_trace(live.heard)
 

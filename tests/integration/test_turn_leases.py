@@ -6,14 +6,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
 from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
-from shared.records import Lease
+from shared.records import Lease, StoredCall
 from shared.store import Effect, Store
 from tests.integration.worker_parts import Bench, eventually, opened_bench
 from worker.leases import LeaseKeeper, Stop
@@ -32,13 +31,11 @@ def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterato
         yield made
 
 
-class Broken:
-    name = "broken"
-    description = "Has a fault."
-    parameters: ClassVar[dict[str, Any]] = {"type": "object"}
+class Broken(Registry):
+    """Tools of which every call breaks the turn."""
 
-    def prepare(self, arguments: dict[str, Any], situation: Situation) -> Effect:
-        raise RuntimeError("a fault of the tool's")
+    def prepare(self, call: StoredCall, situation: Situation) -> Effect:
+        raise RuntimeError("a fault")
 
 
 def test_a_lease_is_renewed_while_its_turn_lasts(bench: Bench) -> None:
@@ -59,7 +56,7 @@ def test_the_lease_of_a_turn_that_broke_runs_out_though_its_worker_lives(bench: 
     bench.model.say("held", {"stall": True})
     broken = bench.ask("broken")
     held = bench.ask("held", project_id=bench.new_project())
-    workshop = msgspec.structs.replace(bench.workshop(lease_s=1, heartbeat_s=0.1), tools=Registry([Broken()]))
+    workshop = msgspec.structs.replace(bench.workshop(lease_s=1, heartbeat_s=0.1), tools=Broken([]))
     holding = bench.start(workshop, held)
     bench.model.wait_requests(1)
     with pytest.raises(RuntimeError, match="a fault"):

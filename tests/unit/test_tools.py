@@ -35,6 +35,8 @@ class Greet:
     def prepare(self, arguments: dict[str, Any], situation: Situation) -> Effect:
         if arguments.get("who") == "nobody":
             raise ToolRefused("There is nobody to greet.")
+        if arguments.get("who") == "a fault":
+            raise KeyError("secret")
         return Told(succeeded=True, result=json.dumps({"greeted": arguments.get("who"), "by": situation.tool_call_id}))
 
 
@@ -92,6 +94,11 @@ def test_arguments_with_nul_are_told_to_the_model(arguments: str) -> None:
 
 def test_what_a_tool_refuses_is_told_to_the_model_in_its_own_words() -> None:
     assert refused(called("greet", '{"who":"nobody"}')) == "There is nobody to greet."
+
+
+def test_a_fault_of_a_tool_is_that_calls_result_and_tells_nothing_of_it() -> None:
+    """A third party's code does not end the message."""
+    assert refused(called("greet", '{"who":"a fault"}')) == "The tool failed."
 
 
 @given(texts | json_values.map(json.dumps), st.sampled_from(["greet", "applyJsonPatch", "other"]))
