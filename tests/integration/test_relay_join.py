@@ -287,7 +287,7 @@ def test_following_in_a_thread_is_the_same_join(set_up: SetUp) -> None:
     got += [item for item in following if isinstance(item, bytes)]
     assert not isinstance(heartbeat, bytes)
     assert fold(Transcript(), _decoded(got)) == story.transcript
-    assert stage.relay.readers == 0
+    eventually(lambda: stage.relay.readers == 0)
 
 
 def test_a_following_that_nobody_takes_from_is_bounded_and_gets_a_snapshot(set_up: SetUp) -> None:
