@@ -1,7 +1,7 @@
 """The model's provider: the only importer of the openai package.
 
-The SDK keeps authentication, requests and errors; the answer's bytes are taken raw, since iterating its objects costs ten
-times as much. Its own retries are off: they cover the time before the headers only.
+The SDK keeps authentication, requests and errors; the answer's bytes are taken raw, since iterating its objects builds and
+validates a model of each chunk. Its own retries are off: they cover the time before the headers only.
 """
 
 from __future__ import annotations
