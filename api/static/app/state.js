@@ -51,6 +51,8 @@ export const notice = signal(null);
 export const announcement = signal("");
 /** Which of the two is seen where there is room for one: "chat" or "document". */
 export const tab = signal("chat");
+/** Which pane is seen beside the chat, by its name in SidePane.js. */
+export const side = signal("document");
 /** Whether the list of projects is open where it has no column of its own. */
 export const drawerOpen = signal(false);
 /** What is asked in a dialog: `{kind: "create" | "rename" | "delete", project?}`, or null. */

@@ -85,7 +85,12 @@ export function setUnfolded(pointer, isOpen) {
   state.unfolded.value = new Map(state.unfolded.value).set(pointer, isOpen);
 }
 
-/** Shows the chat or the document, where there is room for one. */
+/** Shows one of the panes beside the chat. */
+export function showSide(name) {
+  state.side.value = name;
+}
+
+/** Shows the chat or what stands beside it, where there is room for one. */
 export function showTab(tab) {
   batch(() => {
     state.tab.value = tab;

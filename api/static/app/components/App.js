@@ -6,8 +6,8 @@ import { html } from "../html.js";
 import * as state from "../state.js";
 import { Chat } from "./Chat.js";
 import { Dialogs } from "./Dialogs.js";
-import { DocumentPane } from "./DocumentTree.js";
 import { NoProject, Projects } from "./Projects.js";
+import { SidePane } from "./SidePane.js";
 import { SignIn } from "./SignIn.js";
 
 /** The whole page. */
@@ -34,7 +34,7 @@ export function App() {
           <button type="button" class="link" onClick=${dismissNotice}>Dismiss</button>
         </p>`}
         <div class="panes">
-          ${hasProject ? html`<${Chat} /><${DocumentPane} />` : html`<${NoProject} />`}
+          ${hasProject ? html`<${Chat} /><${SidePane} />` : html`<${NoProject} />`}
         </div>
       </main>
       <${Dialogs} />
