@@ -17,6 +17,7 @@ from shared import errors
 calls = Calls()
 
 _STREAM: Final = re.compile(r"/v1/messages/([^/]+)/(socket|events)")
+_PROJECT: Final = re.compile(r"/v1/projects/([^/]+)/(socket|events)")
 _BUNDLE: Final = re.compile(r"/v1/jobs/([^/]+)/bundle\.js")
 
 
@@ -45,6 +46,10 @@ def _allowed(services: Services, principal: Caller, path: str) -> tuple[str, boo
         message_id, stream = requests.path_id(match[1]), match[2]
         services.store.message_for_reader(principal, message_id)
         return f"/v1/messages/{message_id}/{stream}", stream == "socket"
+    if match := _PROJECT.fullmatch(path):
+        project_id, stream = requests.path_id(match[1]), match[2]
+        services.store.project_for_reader(principal, project_id)
+        return f"/v1/projects/{project_id}/{stream}", stream == "socket"
     if match := _BUNDLE.fullmatch(path):
         job_id = requests.path_id(match[1])
         services.store.job(principal, job_id)
