@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 from flask import Flask
 
-from api import docs, errors, health, history, jobs, members, messages, origins, page, projects, streams, tickets
+from api import docs, errors, health, history, jobs, me, members, messages, origins, page, projects, streams, tickets
 from api.calls import Call
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
 from api.refusals import UpgradeRequired
@@ -24,6 +24,7 @@ EXTENSION: Final = "chatrelay"
 """Where `create_app` leaves the `Services` in `app.extensions`."""
 
 CALLS: Final[tuple[Call, ...]] = (
+    *me.calls,
     *projects.calls,
     *history.calls,
     *members.calls,

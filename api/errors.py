@@ -40,6 +40,7 @@ STATUSES: Final[Mapping[type[ChatrelayError], int]] = {
     errors.NothingToUndo: 409,
     errors.NothingToRedo: 409,
     errors.LastOwner: 409,
+    errors.TooManyMembers: 409,
     errors.VersionMismatch: 412,
     errors.SchemaViolation: 422,
     errors.InvalidSchema: 422,

@@ -47,7 +47,7 @@ def list_members(services: Services, *, principal: Principal, project_id: UUID, 
     "/v1/projects/{projectId}/members/{user}",
     body=NewRole,
     answers={200: Membership},
-    refusals=(errors.NotFound, errors.Forbidden, errors.LastOwner),
+    refusals=(errors.NotFound, errors.Forbidden, errors.LastOwner, errors.TooManyMembers),
 )
 def put_member(services: Services, *, principal: Principal, project_id: UUID, user: str, body: NewRole) -> Answer:
     """Let a user in, or give a member another role. For owners.
@@ -55,7 +55,9 @@ def put_member(services: Services, *, principal: Principal, project_id: UUID, us
     `user` is the subject of the user's tokens, also of one who has none yet. Viewers read; editors write; owners also say
     who is a member, and delete the project.
     """
-    return Answer(status=200, body=services.store.put_member(principal, project_id, user, body.role))
+    most = services.settings.max_members_per_project
+    member = services.store.put_member(principal, project_id, user, body.role, max_members=most)
+    return Answer(status=200, body=member)
 
 
 @calls.add(

@@ -140,6 +140,12 @@ class LastOwner(Refused):
     code = "last_owner"
 
 
+class TooManyMembers(Refused):
+    """A project has no more members than this one has."""
+
+    code = "too_many_members"
+
+
 class SchemaViolation(Refused):
     """The document would not fit its schema."""
 

@@ -93,6 +93,8 @@ class Message(_Public, frozen=True, kw_only=True):
     id: UUID
     project_id: UUID
     role: Role
+    author: str | None
+    """The user who wrote it; null for the assistant's."""
     kind: MessageKind
     status: MessageStatus
     content: str
@@ -104,6 +106,8 @@ class Message(_Public, frozen=True, kw_only=True):
     usage: Usage | None
     timing: Timing | None
     reply_to: UUID | None
+    queue_number: int | None
+    """While it waits in the project's queue, held by nobody: the lower goes first. Null else."""
     created_at: datetime
     updated_at: datetime
 

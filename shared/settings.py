@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     max_unfinished_per_user: int = Field(
         20, alias="CHATRELAY_MAX_UNFINISHED_PER_USER", ge=1, description="unfinished messages a user"
     )
+    max_members_per_project: int = Field(
+        100, alias="CHATRELAY_MAX_MEMBERS_PER_PROJECT", ge=1, description="members of a project, owners included"
+    )
     max_frame_bytes: int = Field(
         64 * 1024, alias="CHATRELAY_MAX_FRAME_BYTES", ge=1, description="an inbound socket message (close 1008)"
     )

@@ -352,6 +352,7 @@ class _Writer:
             id=uuid.UUID(MESSAGE_ID),
             project_id=uuid.UUID(int=1),
             role=Role.ASSISTANT,
+            author=None,
             kind=MessageKind.TEXT,
             status=self._status,
             content=self._text,
@@ -365,6 +366,7 @@ class _Writer:
             usage=last.usage,
             timing=last.timing,
             reply_to=uuid.UUID(int=2),
+            queue_number=None,
             created_at=datetime.fromtimestamp(0, UTC),
             updated_at=datetime.fromtimestamp(0, UTC),
         )

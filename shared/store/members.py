@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.errors import Forbidden, LastOwner, NotFound
+from shared.errors import Forbidden, LastOwner, NotFound, TooManyMembers
 from shared.lifecycle import MemberRole
 from shared.models import Member, User
 from shared.records import Membership, Principal
@@ -39,14 +39,17 @@ class MemberStore(Transactions):
         page = [Membership(user=row.name, role=row.role) for row in rows[:limit]]
         return page, page[-1].user if len(rows) > limit else None
 
-    def put_member(self, principal: Principal, project_id: UUID, user: str, role: MemberRole) -> Membership:
+    def put_member(
+        self, principal: Principal, project_id: UUID, user: str, role: MemberRole, *, max_members: int
+    ) -> Membership:
         """Let `user` in, or give another role. Owners only. A user who never signed in is made: an invitation may come first.
 
-        Raises `NotFound`, `Forbidden`, `LastOwner`.
+        Raises `NotFound`, `Forbidden`, `LastOwner`, `TooManyMembers`.
         """
         with self._transaction() as connection:
             lock_project(connection, principal, project_id, OWNERS)
             user_id = ensure_user(connection, user)
+            _check_room(connection, project_id, user_id, max_members)
             if role is not MemberRole.OWNER:
                 _check_owner_stays(connection, project_id, user_id)
             connection.execute(
@@ -79,6 +82,18 @@ class MemberStore(Transactions):
 
 def _is(project_id: UUID, user_id: UUID) -> tuple[Any, ...]:
     return Member.project_id == project_id, Member.user_id == user_id
+
+
+def _check_room(connection: Connection, project_id: UUID, user_id: UUID, max_members: int) -> None:
+    """Raises `TooManyMembers` where `user_id` would be one too many in a locked project. A member may stay."""
+    others = connection.execute(
+        select(func.count()).select_from(Member).where(Member.project_id == project_id, Member.user_id != user_id)
+    ).scalar_one()
+    if others < max_members:
+        return
+    is_member = connection.execute(select(Member.user_id).where(*_is(project_id, user_id))).first() is not None
+    if not is_member:  # where the limit was lowered, roles can still be changed
+        raise TooManyMembers
 
 
 def _check_owner_stays(connection: Connection, project_id: UUID, user_id: UUID) -> None:

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy import Connection, Row, and_, case, select
 
 from shared.events import Timing, ToolCall, Usage, shown_arguments
-from shared.lifecycle import FINAL, ErrorCode, MessageStatus
-from shared.models import LedgerEntry, Message, Round
+from shared.lifecycle import FINAL, ErrorCode, MessageStatus, Role
+from shared.models import LedgerEntry, Message, Round, User
 from shared.records import JsonValue, MessageError, StoredCall, StoredRound, ToolEffect
 from shared.records import Message as MessageRecord
 
-MESSAGE_COLUMNS = (
+_IS_IN_LINE = and_(
+    Message.role == Role.ASSISTANT,
+    Message.status == MessageStatus.PENDING,
+    Message.lease_owner.is_(None),
+    Message.waits.is_(True),
+)
+
+MESSAGE_COLUMNS: Final[tuple[Any, ...]] = (
     Message.id,
     Message.project_id,
     Message.role,
+    # the assistant's has one too, whose limits it counts for
+    select(User.name)
+    .where(User.id == Message.author_id, Message.role == Role.USER)
+    .correlate(Message)
+    .scalar_subquery()
+    .label("author"),
     Message.kind,
     Message.status,
     Message.content,
@@ -31,6 +44,7 @@ MESSAGE_COLUMNS = (
     Message.usage,
     Message.timing,
     Message.reply_to,
+    case((_IS_IN_LINE, Message.queue_number)).label("queue_number"),
     Message.created_at,
     Message.updated_at,
 )
@@ -62,6 +76,7 @@ def _message(row: Row[Any], calls: tuple[ToolCall, ...]) -> MessageRecord:
         id=row.id,
         project_id=row.project_id,
         role=row.role,
+        author=row.author,
         kind=row.kind,
         status=row.status,
         content=row.content,
@@ -73,6 +88,7 @@ def _message(row: Row[Any], calls: tuple[ToolCall, ...]) -> MessageRecord:
         usage=usage(row.usage),
         timing=None if row.timing is None else msgspec.convert(row.timing, Timing),
         reply_to=row.reply_to,
+        queue_number=row.queue_number,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

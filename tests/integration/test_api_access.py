@@ -162,6 +162,14 @@ def test_a_token_stops_being_good_when_it_expires_or_is_revoked(api: Api, engine
     refused(anna.get("/v1/projects"), 401, "unauthorized")
 
 
+def test_everybody_with_a_token_is_told_whose_it_is_and_what_it_may_do(api: Api) -> None:
+    """The scopes are the token's, not the user's."""
+    name = f"user-{uuid.uuid4()}"
+    for scopes in ([], ["ops"], ["a", "ops"]):
+        token, _ = api.store.create_token(name, scopes=frozenset(scopes))
+        assert answered(Person(api.app, name, token).get("/v1/me"), 200) == {"user": name, "scopes": scopes}
+
+
 def test_two_tokens_of_a_user_are_the_same_person(api: Api) -> None:
     anna = api.person("anna")
     project = anna.project()

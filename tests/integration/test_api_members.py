@@ -89,6 +89,21 @@ def test_the_last_owner_neither_leaves_nor_steps_down(api: Api) -> None:
     assert answered(anna.get(f"/v1/projects/{project_id}"), 200)["role"] == "owner"
 
 
+def test_a_project_has_so_many_members_and_no_more(api: Api) -> None:
+    """409 and nothing changed, not even a user made; those who are in may change roles, and whoever leaves makes room."""
+    anna = api.person(app=api.new_app(max_members_per_project=2))
+    project_id, boris, clara = anna.project()["id"], api.person(), f"new-{uuid.uuid4()}"
+    let_in(anna, project_id, boris)
+    before = answered(anna.get(members_path(project_id)), 200)
+    refused(anna.call("PUT", members_path(project_id, clara), body={"role": "viewer"}), 409, "too_many_members")
+    assert answered(anna.get(members_path(project_id)), 200) == before
+    tight = Person(api.new_app(max_members_per_project=1), anna.name, anna.token)
+    let_in(tight, project_id, boris, "viewer")
+    assert boris.delete(members_path(project_id, boris)).status_code == 204
+    refused(tight.call("PUT", members_path(project_id, clara), body={"role": "viewer"}), 409, "too_many_members")
+    let_in(anna, project_id, clara)
+
+
 def test_everybody_may_leave(api: Api) -> None:
     anna, boris = api.person(), api.person()
     project_id = anna.project()["id"]

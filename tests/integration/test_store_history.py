@@ -39,7 +39,7 @@ def scene(store: Store, engine: Engine) -> Scene:
 def colleague(scene: Scene, role: MemberRole = MemberRole.EDITOR) -> Principal:
     """Another member of the scene's project."""
     other = scene.newcomer()
-    scene.store.put_member(scene.principal, scene.project_id, other.user, role)
+    scene.store.put_member(scene.principal, scene.project_id, other.user, role, max_members=100)
     return other
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import uuid
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine, text
 
-from shared.errors import Forbidden, LastOwner, NotFound
+from shared.errors import Forbidden, LastOwner, NotFound, TooManyMembers
 from shared.lifecycle import MemberRole
 from shared.records import Membership, Principal
 from shared.store import Store
@@ -25,7 +26,7 @@ def scene(store: Store, engine: Engine) -> Scene:
 
 def member(scene: Scene, role: MemberRole) -> Principal:
     somebody = scene.newcomer()
-    scene.store.put_member(scene.principal, scene.project_id, somebody.user, role)
+    scene.store.put_member(scene.principal, scene.project_id, somebody.user, role, max_members=100)
     return somebody
 
 
@@ -38,7 +39,7 @@ def test_whoever_makes_a_project_is_its_owner_and_lets_others_in(scene: Scene) -
     boris = scene.newcomer()
     with pytest.raises(NotFound):
         scene.store.project(boris, scene.project_id)
-    made = scene.store.put_member(scene.principal, scene.project_id, boris.user, VIEWER)
+    made = scene.store.put_member(scene.principal, scene.project_id, boris.user, VIEWER, max_members=100)
     assert made == Membership(user=boris.user, role=VIEWER)
     assert scene.store.project(boris, scene.project_id).role is VIEWER
     assert roles(scene, boris) == {scene.principal.user: OWNER, boris.user: VIEWER}
@@ -47,7 +48,7 @@ def test_whoever_makes_a_project_is_its_owner_and_lets_others_in(scene: Scene) -
 def test_an_invitation_may_come_before_the_first_token(scene: Scene) -> None:
     """The user is made by it, and is a member from the first sign-in on."""
     name = f"later-{uuid.uuid4()}"
-    scene.store.put_member(scene.principal, scene.project_id, name, EDITOR)
+    scene.store.put_member(scene.principal, scene.project_id, name, EDITOR, max_members=100)
     known = scene.store.authenticate(scene.store.create_token(name)[0])
     assert known is not None
     assert scene.store.project(known[0], scene.project_id).role is EDITOR
@@ -56,7 +57,7 @@ def test_an_invitation_may_come_before_the_first_token(scene: Scene) -> None:
 def test_a_role_is_changed_by_giving_another(scene: Scene) -> None:
     boris = member(scene, VIEWER)
     for role in (EDITOR, OWNER, OWNER, VIEWER):
-        scene.store.put_member(scene.principal, scene.project_id, boris.user, role)
+        scene.store.put_member(scene.principal, scene.project_id, boris.user, role, max_members=100)
         assert roles(scene)[boris.user] is role
 
 
@@ -64,7 +65,7 @@ def test_pages_of_members_come_by_name_and_end(scene: Scene) -> None:
     names = sorted([*(f"{letter}-{uuid.uuid4()}" for letter in "bBäaé_z"), scene.principal.user])
     for name in names:
         if name != scene.principal.user:
-            scene.store.put_member(scene.principal, scene.project_id, name, VIEWER)
+            scene.store.put_member(scene.principal, scene.project_id, name, VIEWER, max_members=100)
     seen: list[str] = []
     before: str | None = None
     while True:
@@ -81,7 +82,7 @@ def test_who_is_no_owner_gives_no_role_and_takes_out_nobody_but_oneself(scene: S
     before = roles(scene)
     for name in (boris.user, other.user, f"new-{uuid.uuid4()}"):
         with pytest.raises(Forbidden):
-            scene.store.put_member(boris, scene.project_id, name, OWNER)
+            scene.store.put_member(boris, scene.project_id, name, OWNER, max_members=100)
     for name in (other.user, scene.principal.user, f"new-{uuid.uuid4()}"):
         with pytest.raises(Forbidden):
             scene.store.remove_member(boris, scene.project_id, name)
@@ -95,7 +96,7 @@ def test_a_stranger_sees_and_changes_no_members(scene: Scene) -> None:
     with pytest.raises(NotFound):
         scene.store.members(stranger, scene.project_id, limit=10)
     with pytest.raises(NotFound):
-        scene.store.put_member(stranger, scene.project_id, f"new-{uuid.uuid4()}", OWNER)
+        scene.store.put_member(stranger, scene.project_id, f"new-{uuid.uuid4()}", OWNER, max_members=100)
     for name in (stranger.user, scene.principal.user):
         with pytest.raises(NotFound):
             scene.store.remove_member(stranger, scene.project_id, name)
@@ -112,13 +113,28 @@ def test_the_last_owner_stays_one(scene: Scene) -> None:
     boris = member(scene, EDITOR)
     for role in (EDITOR, VIEWER):
         with pytest.raises(LastOwner):
-            scene.store.put_member(scene.principal, scene.project_id, scene.principal.user, role)
+            scene.store.put_member(scene.principal, scene.project_id, scene.principal.user, role, max_members=100)
     with pytest.raises(LastOwner):
         scene.store.remove_member(scene.principal, scene.project_id, scene.principal.user)
-    scene.store.put_member(scene.principal, scene.project_id, scene.principal.user, OWNER)
-    scene.store.put_member(scene.principal, scene.project_id, boris.user, OWNER)
+    scene.store.put_member(scene.principal, scene.project_id, scene.principal.user, OWNER, max_members=100)
+    scene.store.put_member(scene.principal, scene.project_id, boris.user, OWNER, max_members=100)
     scene.store.remove_member(scene.principal, scene.project_id, scene.principal.user)
     assert roles(scene, boris) == {boris.user: OWNER}
+
+
+def test_of_invitations_sent_at_once_no_more_are_kept_than_there_is_room_for(scene: Scene) -> None:
+    """Whoever is refused is not made a user either."""
+    owners = [scene.principal, *(member(scene, OWNER) for _ in range(3))]
+    names, users = [f"new-{uuid.uuid4()}" for _ in owners], scene.count("users")
+    answers = together(
+        *(
+            partial(scene.store.put_member, owner, scene.project_id, name, VIEWER, max_members=6)
+            for owner, name in zip(owners, names, strict=True)
+        )
+    )
+    assert errors_of(answers) == [TooManyMembers, TooManyMembers]
+    assert len(roles(scene)) == 6
+    assert scene.count("users") == users + 2
 
 
 def test_of_owners_who_all_leave_at_once_one_stays(scene: Scene) -> None:
@@ -134,7 +150,7 @@ def test_of_owners_who_demote_one_another_at_once_one_stays(scene: Scene) -> Non
     following = [*owners[1:], owners[0]]
 
     def demote(who: Principal, whom: Principal) -> Membership:
-        return scene.store.put_member(who, scene.project_id, whom.user, VIEWER)
+        return scene.store.put_member(who, scene.project_id, whom.user, VIEWER, max_members=100)
 
     for _ in range(5):
         scene.execute("UPDATE members SET role = 'owner'")

@@ -17,7 +17,7 @@ from shared.errors import (
     QuotaExceeded,
     TooManyUnfinished,
 )
-from shared.lifecycle import MessageKind, MessageStatus, OnBusy, Role
+from shared.lifecycle import MemberRole, MessageKind, MessageStatus, OnBusy, Role
 from shared.outcomes import Cancelled
 from shared.store import Store, SubmitLimits
 from tests.integration.store_parts import LIMITS, Scene, errors_of, together
@@ -47,6 +47,51 @@ def test_a_submit_makes_the_user_s_message_and_the_pending_answer(scene: Scene) 
     assert (answer.attempt, answer.tool_calls, answer.usage, answer.error) == (0, [], None, None)
     assert not pair.repeated
     assert asked.id < answer.id, "ids sort as they were made"
+
+
+def test_a_users_message_has_its_author_and_the_assistants_has_none(scene: Scene) -> None:
+    """Also where another member reads, and after the answer's end."""
+    boris = scene.newcomer()
+    scene.store.put_member(scene.principal, scene.project_id, boris.user, MemberRole.EDITOR, max_members=2)
+    pairs = [scene.submit(principal=principal) for principal in (scene.principal, boris)]
+    assert [pair.user_message.author for pair in pairs] == [scene.principal.user, boris.user]
+    assert [pair.assistant_message.author for pair in pairs] == [None, None]
+    scene.finalize(scene.claimed(pairs[0].assistant_message.id))
+    page, _ = scene.store.messages(boris, scene.project_id, limit=10)
+    assert [message.author for message in page] == [None, boris.user, None, scene.principal.user]
+
+
+def test_whoever_waits_in_line_has_a_number_and_nobody_else_has(scene: Scene) -> None:
+    """The lower goes first; claimed, parallel, ended and building messages have none, nor has a user's."""
+
+    def numbers() -> list[int | None]:
+        return [scene.store.message(scene.principal, message_id).queue_number for message_id in ids]
+
+    pair = scene.submit()
+    assert pair.user_message.queue_number is None
+    ids = [pair.assistant_message.id, scene.message(), scene.message(on_busy=OnBusy.PARALLEL)]
+    first, second, parallel = numbers()
+    assert first is not None
+    assert second is not None
+    assert first < second
+    assert parallel is None
+    lease = scene.claimed(ids[0])
+    assert numbers() == [None, second, None]
+    ids.append(scene.message(on_busy=OnBusy.INTERRUPT))
+    held, moved, _, newcomer = numbers()
+    assert held is None
+    assert newcomer is not None
+    assert moved is not None
+    assert newcomer < moved
+    scene.store.hand_back(lease)
+    back = numbers()[0]
+    assert back is not None
+    assert back < newcomer
+    scene.store.close_message(ids[0], Cancelled(content=""), seen_attempt=1)
+    assert numbers()[0] is None
+    renewed = scene.store.retry(scene.principal, ids[0], LIMITS)
+    assert renewed.queue_number is not None
+    assert renewed.queue_number > moved
 
 
 def test_a_page_of_messages_is_newest_first_and_says_where_the_next_begins(scene: Scene) -> None:
@@ -230,6 +275,19 @@ def test_interrupt_asks_what_runs_to_end_and_goes_before_all_that_wait(scene: Sc
     lease = scene.claimed(first)
     scene.finalize(lease)
     assert scene.claim(waiting) is not None
+
+
+def test_interrupt_also_ends_what_is_between_two_workers(scene: Scene) -> None:
+    """A message that was begun and handed back runs, though nobody holds it at this moment."""
+    begun = scene.claimed()
+    scene.store.hand_back(begun)
+    waiting = scene.message()
+    pair = scene.submit(on_busy=OnBusy.INTERRUPT)
+    assert pair.interrupted == (begun.message_id,)
+    numbers = [scene.row(id_)["queue_number"] for id_ in (begun.message_id, pair.assistant_message.id, waiting)]
+    assert numbers == sorted(numbers)
+    assert scene.claim(begun.message_id) is None
+    assert scene.claim(pair.assistant_message.id) is None, "what ran has not ended yet"
 
 
 def test_two_interrupts_leave_a_queue_without_doubles(scene: Scene) -> None:
