@@ -484,7 +484,7 @@ def test_text_written_from_right_to_left_is_shown_so(site: Site, open_project: C
     ask(page, "שלום")
     paragraph = newest(page).locator(".markdown p")
     expect(paragraph).to_have_text("שלום וברכה")
-    assert paragraph.evaluate("(element) => getComputedStyle(element).direction") == "rtl"
+    expect(paragraph).to_have_css("direction", "rtl")
 
 
 # Signing in, projects, keys

@@ -2,7 +2,7 @@
 import { batch } from "../../vendor/signals.js";
 import { newKey } from "../client.js";
 import * as state from "../state.js";
-import { append, catchUp, followUnfinished } from "./messages.js";
+import { catchUp, takeRows } from "./messages.js";
 import { announce, fail, session } from "./session.js";
 
 /** Sends what was written. It is shown at once, and as long as the server has not said that it is stored. */
@@ -39,9 +39,8 @@ async function post({ key, content, model }) {
     if (visit.isOver) return;
     batch(() => {
       state.outbox.value = state.outbox.value.filter((item) => item.key !== key);
-      append([userMessage, assistantMessage]);
+      takeRows([userMessage, assistantMessage]);
     });
-    followUnfinished();
   } catch (error) {
     if (visit.isOver) return;
     if (error.status === 401) fail(error);
@@ -76,10 +75,8 @@ export async function retry(messageId) {
   const before = message.peek();
   message.value = { ...before, status: "pending", activity: null, error: null, stopping: false };
   announce("Trying again.");
-  visit.live.unfollow(messageId);
   try {
     await client.retry(messageId);
-    if (!visit.isOver) followUnfinished();
   } catch (error) {
     message.value = before;
     if (visit.isOver) return;

@@ -39,10 +39,15 @@ function light(changes) {
   });
 }
 
+/** Takes what the project's socket tells of the document. */
+export function takeDocument(change) {
+  if (change.version > state.documentVersion.value) followDocument();
+}
+
 /** Loads the document again, because somebody asked for it. */
 export async function refreshDocument() {
   try {
-    await load();
+    await loadDocument();
   } catch (error) {
     fail(error);
   }
@@ -52,7 +57,7 @@ export async function refreshDocument() {
 export async function followDocument(failures = 0) {
   const { visit } = session;
   try {
-    await load();
+    await loadDocument();
   } catch (error) {
     if (visit.isOver) return;
     if (!error.isTransient) fail(error);
@@ -61,7 +66,7 @@ export async function followDocument(failures = 0) {
 }
 
 /** Calls while one is under way share it, and make it load once more at its end, so that the newest is seen. */
-function load() {
+export function loadDocument() {
   if (loading) loading.again = true;
   else {
     loading = { again: true };

@@ -1,9 +1,8 @@
 /** Opening, making, renaming and deleting projects. */
 import { batch } from "../../vendor/signals.js";
-import { Live } from "../live.js";
 import * as state from "../state.js";
-import { takeProject } from "./document.js";
-import { followUnfinished, PAGE_SIZE, showConnection, takeEvent, takeNewest, takeRow } from "./messages.js";
+import { followDocument, loadDocument } from "./document.js";
+import { catchUp, loadLacking, loadNewest, showConnection, takeReady, takeTold } from "./messages.js";
 import { fail, leaveProject, session, Visit, writeFragment } from "./session.js";
 
 const AGAIN_AFTER_MS = 3000;
@@ -13,29 +12,17 @@ export async function openProject(projectId) {
   const visit = new Visit(projectId);
   const { client } = session;
   session.visit = visit;
-  visit.live = new Live(client, {
-    onEvent: takeEvent,
-    onRow: takeRow,
-    onRefused: (messageId, error) => fail(error),
-    onConnection: showConnection,
-  });
   batch(() => {
     state.opening.value = true;
     state.drawerOpen.value = false;
   });
   writeFragment(projectId);
+  watch(visit);
   try {
-    const [project, page] = await Promise.all([
-      client.project(projectId),
-      client.messages(projectId, { limit: PAGE_SIZE }),
-    ]);
+    await Promise.all([loadDocument(), loadNewest()]);
     if (visit.isOver) return;
-    batch(() => {
-      takeProject(project);
-      takeNewest(page);
-      state.opening.value = false;
-    });
-    followUnfinished();
+    state.opening.value = false;
+    await loadLacking();
   } catch (error) {
     if (visit.isOver) return;
     if (error.isTransient) visit.later("open", AGAIN_AFTER_MS, () => openProject(projectId));
@@ -43,6 +30,34 @@ export async function openProject(projectId) {
     if (error.status === 404) writeFragment(null);
     fail(error);
   }
+}
+
+function watch(visit) {
+  visit.watching = session.client.watch(visit.projectId, {
+    onReady: takeReady,
+    onEvent: takeTold,
+    onConnection: showConnection,
+    onRefused: (error) => leaveRefused(visit, error),
+    onFailing: () => {
+      followDocument();
+      catchUp();
+    },
+  });
+}
+
+/** The server will not tell any more: the project is gone, or not this person's any more. */
+function leaveRefused(visit, error) {
+  if (visit.isOver) return;
+  if (error.closeCode !== 4403 && error.status !== 404) {
+    fail(error);
+    return;
+  }
+  leaveProject();
+  writeFragment(null);
+  batch(() => {
+    state.projects.value = (state.projects.value ?? []).filter((item) => item.id !== visit.projectId);
+    state.notice.value = "This project was deleted, or you are not one of its members any more.";
+  });
 }
 
 /** Makes a project and opens it; throws what the server refused. */

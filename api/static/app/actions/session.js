@@ -14,8 +14,10 @@ export class Visit {
   constructor(projectId) {
     this.projectId = projectId;
     this.isOver = false;
-    /** Where its events come from (live.js). */
-    this.live = null;
+    /** Where its events come from: what `client.watch` answered. */
+    this.watching = null;
+    /** What was told of messages whose rows are not known yet, or that are being told anew: message id to state (fold.js). */
+    this.replays = new Map();
     this.timers = new Map();
   }
 
@@ -31,7 +33,7 @@ export class Visit {
 
   end() {
     this.isOver = true;
-    this.live?.close();
+    this.watching?.stop();
     for (const timer of this.timers.values()) clearTimeout(timer);
   }
 }

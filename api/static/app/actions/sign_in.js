@@ -3,7 +3,6 @@ import { batch } from "../../vendor/signals.js";
 import { request } from "../api.js";
 import { ChatRelay } from "../client.js";
 import * as state from "../state.js";
-import { catchUp } from "./messages.js";
 import { openProject } from "./projects.js";
 import { forget, leaveProject, session, storedToken, storeToken, writeFragment } from "./session.js";
 
@@ -12,7 +11,6 @@ const AGAIN_AFTER_MS = 3000;
 /** Reads the address's fragment (`#token=…&project=…`), takes the token out of it, and shows what it names. */
 export async function start() {
   globalThis.addEventListener("hashchange", readFragment);
-  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && catchUp());
   loadInfo();
   await readFragment();
 }
