@@ -349,7 +349,7 @@ def test_who_is_no_member_any_more_is_found_out_where_nobody_told(set_up: SetUp,
     """The word of it was lost, or came between the look at the role and the join: on both kinds of sockets."""
     stage = set_up()
     guest = scene.newcomer()
-    scene.store.put_member(scene.principal, scene.project_id, guest.user, MemberRole.VIEWER)
+    scene.store.put_member(scene.principal, scene.project_id, guest.user, MemberRole.VIEWER, max_members=10)
     message_id = scene.message()
     stays, leaves = watch(stage, scene), watch(stage, scene, user_id=guest.user_id)
     follows = stage.socket(

@@ -49,6 +49,8 @@ function newer(known, row) {
   const isFinal = FINAL_STATUSES.has(row.status);
   if (!FINAL_STATUSES.has(known.status)) return isFinal ? fromRow(row) : known;
   if (isFinal && row.attempt === known.attempt) return known;
+  const endedAtMs = known.endedAtMs ?? Date.parse(known.updatedAt);
+  if (row.attempt < known.attempt || (!isFinal && Date.parse(row.updatedAt) <= endedAtMs)) return known; // read before the end
   // Somebody retried it: what comes follows what is known.
   return isFinal ? fromRow(row) : { ...fromRow(row), position: known.position };
 }
@@ -84,25 +86,18 @@ export function takeReady(ready) {
   // Each unfinished message is told anew from its attempt's start: what is shown stays until that has come as far.
   visit.replays.clear();
   for (const id of unfinishedIds()) if (state.messages.get(id).peek().position !== null) visit.replays.set(id, start());
-  if (!state.opening.value) return loadLacking();
-}
-
-/** Loads what happened before the connection stood, if anything did. */
-export async function loadLacking() {
-  const { ready } = session.visit;
-  if (!ready) return;
-  const lacksVersion = state.documentVersion.value < ready.version;
-  const lacksMessages = (state.messageIds.value.at(-1) ?? "") < (ready.newestMessageId ?? "") || unfinishedIds().length > 0;
-  await Promise.all([lacksVersion && followDocument(), lacksMessages && catchUp()]);
+  visit.onceReady();
+  if (!state.opening.value) catchUp();
 }
 
 function unfinishedIds() {
   return state.messageIds.value.filter((id) => !FINAL_STATUSES.has(state.messages.get(id).peek().status));
 }
 
-/** Shows what happened while nobody told: messages from elsewhere, the ends of those that ended. */
+/** Shows what happened while nobody told: messages from elsewhere, the ends of those that ended, the document. */
 export async function catchUp() {
   const { visit } = session;
+  if (!visit.ready || state.documentVersion.value < visit.ready.version) followDocument();
   try {
     await loadNewest();
   } catch (error) {
@@ -160,7 +155,9 @@ function takeEvent(event) {
     replays.delete(before.id);
   }
   if (after === before) return;
-  if (FINAL_STATUSES.has(after.status)) after = { ...after, attempt: attemptOf(event.id), stopping: false };
+  if (FINAL_STATUSES.has(after.status)) {
+    after = { ...after, attempt: attemptOf(event.id), endedAtMs: event.ts, stopping: false };
+  }
   message.value = after;
   announceChange(before, after);
   const lacksVersion = (call) => call.state === "succeeded" && !call.version && !call.jobId;

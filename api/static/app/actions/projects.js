@@ -1,8 +1,8 @@
 /** Opening, making, renaming and deleting projects. */
 import { batch } from "../../vendor/signals.js";
 import * as state from "../state.js";
-import { followDocument, loadDocument } from "./document.js";
-import { catchUp, loadLacking, loadNewest, showConnection, takeReady, takeTold } from "./messages.js";
+import { loadDocument } from "./document.js";
+import { catchUp, loadNewest, showConnection, takeReady, takeTold } from "./messages.js";
 import { fail, leaveProject, session, Visit, writeFragment } from "./session.js";
 
 const AGAIN_AFTER_MS = 3000;
@@ -19,10 +19,13 @@ export async function openProject(projectId) {
   writeFragment(projectId);
   watch(visit);
   try {
+    await visit.isReady;
+    if (visit.isOver) return;
+    const { ready } = visit;
     await Promise.all([loadDocument(), loadNewest()]);
     if (visit.isOver) return;
     state.opening.value = false;
-    await loadLacking();
+    if (visit.ready !== ready || ready?.version > state.documentVersion.value) catchUp();
   } catch (error) {
     if (visit.isOver) return;
     if (error.isTransient) visit.later("open", AGAIN_AFTER_MS, () => openProject(projectId));
@@ -36,11 +39,14 @@ function watch(visit) {
   visit.watching = session.client.watch(visit.projectId, {
     onReady: takeReady,
     onEvent: takeTold,
-    onConnection: showConnection,
+    onConnection: (isConnected) => {
+      showConnection(isConnected);
+      if (!isConnected) visit.onceReady(); // what can be shown is shown
+    },
     onRefused: (error) => leaveRefused(visit, error),
     onFailing: () => {
-      followDocument();
-      catchUp();
+      visit.ready = null;
+      if (!state.opening.value) catchUp();
     },
   });
 }

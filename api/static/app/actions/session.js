@@ -6,6 +6,8 @@ import * as state from "../state.js";
 
 const TOKEN_KEY = "chatrelay.token";
 
+const READY_WITHIN_MS = 1500;
+
 /** The one session of this page; `client` and `visit` are null while there is none. */
 export const session = { client: null, visit: null };
 
@@ -18,7 +20,14 @@ export class Visit {
     this.watching = null;
     /** What was told of messages whose rows are not known yet, or that are being told anew: message id to state (fold.js). */
     this.replays = new Map();
+    /** What the project's socket said when it stood; null before, and where none passes. */
+    this.ready = null;
+    /** Settled once the socket stands, or is late: what is loaded after `ready` needs not be loaded again. */
+    this.isReady = new Promise((resolve) => {
+      this.onceReady = resolve;
+    });
     this.timers = new Map();
+    this.later("ready", READY_WITHIN_MS, this.onceReady);
   }
 
   /** Calls `act` after a while, unless the visit is over by then or the same name is given another time. */
