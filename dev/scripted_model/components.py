@@ -96,9 +96,8 @@ _PLACEMENT = re.compile(
 
 
 def placement(text: str, built: Sequence[tuple[str, str]]) -> str | None:
-    """The request to place a built component, by its id, where the message asks for one; `built` are (id, name), newest first.
-
-    None where it asks for none, or for one that was not built.
+    """The request to place a built component, by its id, where the message asks for one; `built` are (id, name), newest
+    first. None where it asks for none, or for one that was not built.
     """
     found = _PLACEMENT.match(text)
     if found is None or not built:
@@ -114,8 +113,8 @@ def placement(text: str, built: Sequence[tuple[str, str]]) -> str | None:
 def component_answer(request: str, *, repairs: int = 0) -> str:
     """One code fence of TSX for what the builder's request describes.
 
-    Where that is to be broken, the first one has a mistake, and the `repairs`th, which follow the builder's complaint, have not; where
-    it is to be hopelessly broken, all have.
+    Where that is to be broken, the first one has a mistake, and those that follow the builder's complaints (`repairs`, so many)
+    have not; where it is to be hopelessly broken, all have.
     """
     description = request.lower()
     body = next((body for words, body in _BODIES if re.search(rf"\b(?:{words})", description)), _TITLE)

@@ -136,7 +136,9 @@ def test_a_member_may_do_what_the_role_allows_and_no_more(
     response = try_call(call, member, ids)
     if call.name in may:
         # there is nothing to redo and nothing built, and that is said to those alone who may
-        lacking = call.name in ("redo", "get_job_source", "get_job_bundle", "preview_job") and response.status_code == 409
+        lacking = (
+            call.name in ("redo", "get_job_source", "get_job_bundle", "preview_job") and response.status_code == 409
+        )
         assert response.status_code < 300 or lacking, response.data
     else:
         refused(response, 403, "forbidden")

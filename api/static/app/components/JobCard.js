@@ -15,7 +15,9 @@ const ORDINALS = ["", "First", "Second", "Third", "Fourth"];
 
 /** The component that a message asked for: how far it is, and what can be done with it. */
 export function JobCard({ message }) {
-  const { jobId, status } = message;
+  const { status } = message;
+  // a reader who came late knows it from the call alone
+  const jobId = message.jobId ?? message.toolCalls.findLast((call) => call.jobId)?.jobId;
   useEffect(() => {
     if (jobId) loadJob(jobId);
   }, [jobId, status]);
