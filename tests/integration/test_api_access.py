@@ -34,6 +34,7 @@ VIEWERS = {
     *("get_project", "list_versions", "get_version", "compare_versions", "list_members"),
     *("list_messages", "get_message", "message_events", "project_events"),
     *("list_jobs", "get_job", "get_job_source", "get_job_bundle"),
+    *("preview_job", "preview_project"),
 }
 EDITORS = {"change_project", "patch_document", "undo", "redo", "submit_message", "cancel_message", "retry_message"}
 OWNERS = {"delete_project", "put_member", "remove_member"}
@@ -136,7 +137,9 @@ def test_a_member_may_do_what_the_role_allows_and_no_more(
     response = try_call(call, member, ids, method="HEAD" if call.name == "project_events" else None)
     if call.name in may:
         # there is nothing to redo and nothing built, and that is said to those alone who may
-        lacking = call.name in ("redo", "get_job_source", "get_job_bundle") and response.status_code == 409
+        lacking = (
+            call.name in ("redo", "get_job_source", "get_job_bundle", "preview_job") and response.status_code == 409
+        )
         assert response.status_code < 300 or lacking, response.data
     else:
         refused(response, 403, "forbidden")

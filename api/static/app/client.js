@@ -119,7 +119,23 @@ export class ChatRelay {
     return this.request("POST", `/v1/messages/${messageId}/retry`);
   }
 
-  /** A ticket for one socket on this path, good for half a minute. */
+  /** A component job. */
+  job(jobId) {
+    return this.request("GET", `/v1/jobs/${jobId}`);
+  }
+
+  /** A built component's TSX. */
+  jobSource(jobId) {
+    return this.request("GET", `/v1/jobs/${jobId}/source`, { asText: true });
+  }
+
+  /** Patches the document (RFC 6902) where it still is `version`, and throws an ApiError of the status 412 where not. */
+  patchDocument(projectId, operations, version) {
+    const headers = { "Content-Type": "application/json-patch+json", "If-Match": `"${version}"` };
+    return this.request("PATCH", `/v1/projects/${projectId}/document`, { body: operations, headers });
+  }
+
+  /** A ticket for this path: for one socket within half a minute, for a preview within ten minutes. */
   async ticket(path) {
     const { ticket } = await this.request("POST", "/v1/tickets", { body: { path } });
     return ticket;

@@ -28,6 +28,9 @@ export const unfolded = signal(new Map());
 /** Whether the document changed while the reader looked at the chat (narrow screens). */
 export const documentUnseen = signal(false);
 
+/** Component jobs that are known, by their ids. */
+export const jobs = signal(new Map());
+
 /** Ids of the messages, oldest first, and each one's state (fold.js) in a signal of its own. */
 export const messageIds = signal([]);
 export const messages = new Map();

@@ -4,6 +4,7 @@ import { attemptOf, compareEventIds } from "../event_id.js";
 import { FINAL_STATUSES, fold, fromRow, start } from "../fold.js";
 import * as state from "../state.js";
 import { followDocument, takeDocument } from "./document.js";
+import { takeJob } from "./jobs.js";
 import { announce, fail, session } from "./session.js";
 
 const PAGE_SIZE = 30;
@@ -67,6 +68,7 @@ export function takeTold(told) {
       else takeDocument(told);
       break;
     case "job":
+      takeJob(told);
       break;
     default:
       takeEvent(told);

@@ -53,6 +53,7 @@ export function leaveProject() {
   session.visit = null;
   batch(() => {
     state.messages.clear();
+    state.jobs.value = new Map();
     state.project.value = null;
     state.opening.value = false;
     state.documentValue.value = null;

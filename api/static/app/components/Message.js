@@ -1,6 +1,7 @@
 import { cancel, focusComposer, retry } from "../actions/compose.js";
 import { FINAL_STATUSES } from "../fold.js";
 import { html } from "../html.js";
+import { JobCard } from "./JobCard.js";
 import { Markdown } from "./Markdown.js";
 import { ToolCall } from "./ToolCall.js";
 
@@ -28,6 +29,7 @@ export function Message({ source }) {
       html`<div class="tool-calls">
         ${message.toolCalls.map((call) => html`<${ToolCall} key=${call.toolCallId} call=${call} isFinal=${isFinal} />`)}
       </div>`}
+      <${JobCard} message=${message} />
       ${isFinal ? html`<${Outcome} message=${message} />` : html`<${Progress} message=${message} />`}
     </li>
   `;

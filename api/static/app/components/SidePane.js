@@ -2,9 +2,13 @@ import { showSide } from "../actions/document.js";
 import { html } from "../html.js";
 import * as state from "../state.js";
 import { DocumentPane } from "./DocumentTree.js";
+import { PreviewPane } from "./PreviewPane.js";
 
 /** What stands beside the chat, one at a time. `state.side` names the one that is shown. */
-const PANES = [{ name: "document", label: "Document", Pane: DocumentPane }];
+const PANES = [
+  { name: "document", label: "Document", Pane: DocumentPane },
+  { name: "preview", label: "Preview", Pane: PreviewPane },
+];
 
 export function SidePane() {
   const shown = PANES.find(({ name }) => name === state.side.value) ?? PANES[0];
