@@ -2,7 +2,7 @@
 import { batch } from "../../vendor/signals.js";
 import { Live } from "../live.js";
 import * as state from "../state.js";
-import { takeProject } from "./document.js";
+import { followDocument, takeProject } from "./document.js";
 import { followUnfinished, PAGE_SIZE, showConnection, takeEvent, takeNewest, takeRow } from "./messages.js";
 import { fail, leaveProject, session, Visit, writeFragment } from "./session.js";
 
@@ -16,7 +16,7 @@ export async function openProject(projectId) {
   visit.live = new Live(client, {
     onEvent: takeEvent,
     onRow: takeRow,
-    onRefused: (messageId, error) => fail(error),
+    onRefused: (messageId, error) => (error.status ? fail(error) : followDocument()), // closed: perhaps out of the project
     onConnection: showConnection,
   });
   batch(() => {
@@ -45,9 +45,9 @@ export async function openProject(projectId) {
   }
 }
 
-/** Makes a project and opens it; throws what the server refused. */
-export async function createProject(name, template) {
-  const project = await session.client.createProject({ name, template });
+/** Makes a project and opens it; throws what the server refused. `start` is `{template}` or `{document}`, or empty. */
+export async function createProject(name, start) {
+  const project = await session.client.createProject({ name, ...start });
   batch(() => {
     state.projects.value = [project, ...(state.projects.value ?? [])];
     state.dialog.value = null;
@@ -55,20 +55,25 @@ export async function createProject(name, template) {
   await openProject(project.id);
 }
 
-/** Throws what the server refused. */
-export async function renameProject(projectId, name) {
-  const renamed = await session.client.renameProject(projectId, name);
-  const withName = (project) => (project?.id === projectId ? { ...project, name: renamed.name } : project);
+/** Changes the project's name, its schema, or both; throws what the server refused. */
+export async function changeProject(projectId, changes) {
+  const changed = await session.client.changeProject(projectId, changes);
+  const withName = (item) => (item.id === projectId ? { ...item, name: changed.name } : item);
   batch(() => {
     state.projects.value = state.projects.value.map(withName);
-    state.project.value = withName(state.project.value);
+    if (session.visit?.projectId === projectId) takeProject(changed);
     state.dialog.value = null;
   });
 }
 
-/** Deletes it, and opens the next one where it was open; throws what the server refused. */
+/** Deletes it; throws what the server refused. */
 export async function deleteProject(projectId) {
   await session.client.deleteProject(projectId);
+  await dropProject(projectId);
+}
+
+/** Takes it off the list, and opens the next one where it was open. */
+export async function dropProject(projectId) {
   const left = state.projects.value.filter((item) => item.id !== projectId);
   batch(() => {
     state.projects.value = left;
@@ -80,7 +85,33 @@ export async function deleteProject(projectId) {
   if (left.length) await openProject(left[0].id);
 }
 
-/** Opens one of the dialogs: "create", "rename" or "delete". */
+/** Takes the first page of projects. */
+export function takeProjects({ items, nextCursor }) {
+  state.projects.value = items;
+  state.moreProjects.value = { cursor: nextCursor, isLoading: false, error: null };
+}
+
+export async function loadMoreProjects() {
+  const { cursor, isLoading } = state.moreProjects.value;
+  if (isLoading || cursor === null) return;
+  const { client } = session;
+  state.moreProjects.value = { cursor, isLoading: true, error: null };
+  try {
+    const { items, nextCursor } = await client.projects(cursor);
+    if (session.client !== client) return;
+    const known = new Set(state.projects.value.map((item) => item.id));
+    batch(() => {
+      state.projects.value = [...state.projects.value, ...items.filter((item) => !known.has(item.id))];
+      state.moreProjects.value = { cursor: nextCursor, isLoading: false, error: null };
+    });
+  } catch (error) {
+    if (session.client !== client) return;
+    state.moreProjects.value = { cursor, isLoading: false, error: error.message };
+    if (error.status === 401) fail(error);
+  }
+}
+
+/** Opens one of the dialogs: "create", "settings", "members" or "delete". */
 export function askFor(kind, project = null) {
   state.dialog.value = { kind, project };
 }

@@ -3,6 +3,7 @@ import { FINAL_STATUSES } from "../fold.js";
 import { html } from "../html.js";
 import { Markdown } from "./Markdown.js";
 import { ToolCall } from "./ToolCall.js";
+import { VersionLinks } from "./VersionLinks.js";
 
 /** What a person can do about an error, by its code; the others are worth another try. */
 const ADVICE = {
@@ -28,6 +29,7 @@ export function Message({ source }) {
       html`<div class="tool-calls">
         ${message.toolCalls.map((call) => html`<${ToolCall} key=${call.toolCallId} call=${call} isFinal=${isFinal} />`)}
       </div>`}
+      <${VersionLinks} message=${message} />
       ${isFinal ? html`<${Outcome} message=${message} />` : html`<${Progress} message=${message} />`}
     </li>
   `;

@@ -1,10 +1,14 @@
 import { showSide } from "../actions/document.js";
 import { html } from "../html.js";
 import * as state from "../state.js";
-import { DocumentPane } from "./DocumentTree.js";
+import { DocumentPane } from "./DocumentPane.js";
+import { HistoryPane } from "./HistoryPane.js";
 
 /** What stands beside the chat, one at a time. `state.side` names the one that is shown. */
-const PANES = [{ name: "document", label: "Document", Pane: DocumentPane }];
+export const PANES = [
+  { name: "document", label: "Document", Pane: DocumentPane },
+  { name: "history", label: "History", Pane: HistoryPane },
+];
 
 export function SidePane() {
   const shown = PANES.find(({ name }) => name === state.side.value) ?? PANES[0];
