@@ -116,5 +116,5 @@ def test_who_is_removed_is_told_and_leaves(
     members = site.call("GET", f"/v1/projects/{project['id']}/members")["items"]
     name = next(member["user"] for member in members if member["role"] == "editor")
     site.call("DELETE", f"/v1/projects/{project['id']}/members/{name}")
-    expect(theirs.get_by_role("alert")).to_contain_text("not one of its members any more")
+    expect(theirs.get_by_role("alert")).to_contain_text("no longer a member of it")
     expect(theirs.get_by_role("heading", name="Harbour")).to_have_count(0)

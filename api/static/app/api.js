@@ -6,13 +6,15 @@ const DEADLINE_MS = 20_000;
 
 /** The server refused, or failed. `detail` is safe to show; `code` is for programs. */
 export class ApiError extends Error {
-  constructor({ status, code, title, detail, errors, retryAfterS }) {
+  constructor({ status, code, title, detail, errors, index, retryAfterS }) {
     super(detail || title || `HTTP ${status}`);
     this.name = "ApiError";
     this.status = status;
     this.code = code ?? null;
     this.detail = this.message;
+    /** Places that are wrong, `{path, message}`; and the failing operation's index, of a patch. */
     this.errors = errors ?? [];
+    this.index = index ?? null;
     this.retryAfterS = retryAfterS;
   }
 
@@ -62,6 +64,7 @@ export async function request(method, url, { token, body, headers, asText = fals
     title: problem.title,
     detail: problem.detail,
     errors: problem.errors,
+    index: problem.index,
     retryAfterS: Number(response.headers.get("Retry-After")) || null,
   });
 }

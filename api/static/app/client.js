@@ -70,12 +70,14 @@ export class ChatRelay {
     return this.request("GET", `/v1/projects/${projectId}`);
   }
 
-  createProject({ name, template }) {
-    return this.request("POST", "/v1/projects", { body: template ? { name, template } : { name } });
+  /** `template`, or `document` and `schema`, or neither. */
+  createProject({ name, template, document, schema }) {
+    return this.request("POST", "/v1/projects", { body: { name, template, document, schema } });
   }
 
-  renameProject(projectId, name) {
-    return this.request("PATCH", `/v1/projects/${projectId}`, { body: { name } });
+  /** Changes what is given; a schema of null takes it away. */
+  changeProject(projectId, { name, schema }) {
+    return this.request("PATCH", `/v1/projects/${projectId}`, { body: { name, schema } });
   }
 
   deleteProject(projectId) {

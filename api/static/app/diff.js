@@ -1,18 +1,8 @@
 /**
  * What changed between two JSON documents, as JSON Pointers (RFC 6901) into the newer one. Pure.
  */
-
-/** One reference token, escaped. */
-export function escapeToken(token) {
-  return String(token).replaceAll("~", "~0").replaceAll("/", "~1");
-}
-
-/** Every pointer above this one, the root's "" first. */
-export function ancestors(pointer) {
-  const found = [];
-  for (let end = pointer.indexOf("/"); end !== -1; end = pointer.indexOf("/", end + 1)) found.push(pointer.slice(0, end));
-  return found;
-}
+import { sameJson } from "./patch.js";
+import { below } from "./pointer.js";
 
 /**
  * A map from pointer to "added", "changed" (its value is another one), "moved" or "shrunk" (something that it held is gone).
@@ -34,7 +24,7 @@ function compare(before, after, pointer, changes) {
 
 function compareObjects(before, after, pointer, changes) {
   for (const key of Object.keys(after)) {
-    const child = `${pointer}/${escapeToken(key)}`;
+    const child = below(pointer, key);
     if (Object.hasOwn(before, key)) compare(before[key], after[key], child, changes);
     else changes.set(child, "added");
   }
@@ -42,7 +32,7 @@ function compareObjects(before, after, pointer, changes) {
 }
 
 function compareArrays(before, after, pointer, changes) {
-  const partners = identified(before) && identified(after) ? pairById(before, after) : pairByEnds(before, after);
+  const partners = pairs(before, after);
   let kept = 0;
   let furthest = -1;
   after.forEach((value, index) => {
@@ -60,7 +50,11 @@ function compareArrays(before, after, pointer, changes) {
   if (kept < before.length) changes.set(pointer, "shrunk");
 }
 
-/** For each index of `after` the index in `before` that it continues, or undefined. */
+/** For each index of the array `after` the index in `before` that it continues, or undefined. */
+export function pairs(before, after) {
+  return identified(before) && identified(after) ? pairById(before, after) : pairByEnds(before, after);
+}
+
 function pairById(before, after) {
   const indexes = new Map(before.map((value, index) => [value.id, index]));
   return after.map((value) => indexes.get(value.id));
@@ -69,9 +63,9 @@ function pairById(before, after) {
 function pairByEnds(before, after) {
   const shorter = Math.min(before.length, after.length);
   let head = 0;
-  while (head < shorter && equal(before[head], after[head])) head += 1;
+  while (head < shorter && sameJson(before[head], after[head])) head += 1;
   let tail = 0;
-  while (tail < shorter - head && equal(before[before.length - 1 - tail], after[after.length - 1 - tail])) tail += 1;
+  while (tail < shorter - head && sameJson(before[before.length - 1 - tail], after[after.length - 1 - tail])) tail += 1;
   const surplus = after.length - before.length;
   return after.map((_, index) => {
     if (index < head) return index;
@@ -87,13 +81,4 @@ function identified(values) {
 
 function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function equal(left, right) {
-  if (Object.is(left, right)) return true;
-  if (Array.isArray(left) !== Array.isArray(right)) return false;
-  if (typeof left !== "object" || typeof right !== "object" || left === null || right === null) return false;
-  const keys = Object.keys(left);
-  if (keys.length !== Object.keys(right).length) return false;
-  return keys.every((key) => Object.hasOwn(right, key) && equal(left[key], right[key]));
 }

@@ -3,6 +3,7 @@
  */
 import { computed, signal } from "../vendor/signals.js";
 import { FINAL_STATUSES } from "./fold.js";
+import { matchesIn } from "./search.js";
 
 /** The token, or null where nobody is signed in. */
 export const token = signal(null);
@@ -11,8 +12,13 @@ export const signInError = signal(null);
 /** `{model, models, scriptedModel, version}`, once known. */
 export const info = signal(null);
 
+/** `{user, scopes}` of the token, once known; null also where the server does not tell. */
+export const me = signal(null);
+
 /** The projects that the user may see, newest first; null while they are loaded for the first time. */
 export const projects = signal(null);
+/** The list's next page: `{cursor, isLoading, error}`, the cursor null where there is none. */
+export const moreProjects = signal({ cursor: null, isLoading: false, error: null });
 /** The project that is open (without its document), or null. */
 export const project = signal(null);
 /** True from the choice of a project until its messages are there. */
@@ -25,6 +31,39 @@ export const documentVersion = signal(null);
 export const lit = signal(new Map());
 /** Parts of the document that the reader opened or closed: pointer to boolean. */
 export const unfolded = signal(new Map());
+/** How many members are shown of those parts of the document that have very many: pointer to count. */
+export const extents = signal(new Map());
+/** The part of the document that the actions are about, as a pointer. */
+export const selected = signal("");
+/** Rises each time that the selected part is to have the focus. */
+export const treeFocus = signal(0);
+/** The text that is searched for in the document, and which of the places found is looked at. */
+export const search = signal({ text: "", at: 0 });
+/**
+ * What is edited by hand: `{kind, pointer, base, version, type, text, key, beneath, problem, isBusy}`, or null. Kind: value,
+ * add, rename. `base` is the document of `version`, which the person saw; `beneath` see edits.js; `problem` is
+ * `{detail, places}`.
+ */
+export const editing = signal(null);
+/** Changes that could not be stored because somebody was faster: `{version, theirs, mine, rebased, touches, edit}`, or null. */
+export const conflict = signal(null);
+/** What became of an action on the document, in words: `{isBad, text, places}`, or null. */
+export const documentNote = signal(null);
+/** A former version of the document that is looked at: `{version, document}`, document null while it is loaded, or null. */
+export const lookingAt = signal(null);
+
+/** The document's versions, newest first: `{items, nextCursor, isLoading, error}`. */
+export const versions = signal({ items: [], nextCursor: null, isLoading: false, error: null });
+/** The version that is unfolded in the list, or null. */
+export const openVersion = signal(null);
+/** Two versions compared: `{from, to, changes, error}`, the numbers null until chosen; null where nothing is compared. */
+export const comparison = signal(null);
+/** Versions that messages are known to have made: message id to numbers. */
+export const messageVersions = signal(new Map());
+
+/** The open project's members: `{items, isLoading, error}`. */
+export const members = signal({ items: [], isLoading: false, error: null });
+
 /** Whether the document changed while the reader looked at the chat (narrow screens). */
 export const documentUnseen = signal(false);
 
@@ -58,7 +97,7 @@ export const tab = signal("chat");
 export const side = signal("document");
 /** Whether the list of projects is open where it has no column of its own. */
 export const drawerOpen = signal(false);
-/** What is asked in a dialog: `{kind: "create" | "rename" | "delete", project?}`, or null. */
+/** What is asked in a dialog: `{kind: "create" | "settings" | "members" | "delete", project?}`, or null. */
 export const dialog = signal(null);
 export const model = signal(null);
 
@@ -70,3 +109,14 @@ export const runningId = computed(() => {
   });
   return unfinished ?? null;
 });
+
+/** The document that is shown: a former one where one is looked at. */
+export const shownDocument = computed(() => (lookingAt.value === null ? documentValue.value : lookingAt.value.document));
+/** Whether the user may change what is shown. */
+export const canEdit = computed(() => lookingAt.value === null && mayEdit.value);
+/** Whether the user's role lets the document be changed. */
+export const mayEdit = computed(() => ["owner", "editor"].includes(project.value?.role));
+/** The places at which what is searched for was found. */
+export const matches = computed(() => matchesIn(shownDocument.value, search.value.text));
+/** The place found that is looked at, or null. */
+export const currentMatch = computed(() => matches.value[search.value.at] ?? null);

@@ -1,16 +1,17 @@
 /** Opening, making, renaming and deleting projects. */
 import { batch } from "../../vendor/signals.js";
 import * as state from "../state.js";
-import { loadDocument } from "./document.js";
+import { failInProject, loadDocument, takeProject } from "./document.js";
 import { catchUp, loadNewest, showConnection, takeReady, takeTold } from "./messages.js";
-import { fail, leaveProject, session, Visit, writeFragment } from "./session.js";
+import { fail, leaveProject, leaveWithdrawn, session, Visit, writeFragment } from "./session.js";
 
 const AGAIN_AFTER_MS = 3000;
+/** The code of a socket that is closed because access was withdrawn. */
+const WITHDRAWN = 4403;
 
 export async function openProject(projectId) {
   leaveProject();
   const visit = new Visit(projectId);
-  const { client } = session;
   session.visit = visit;
   batch(() => {
     state.opening.value = true;
@@ -43,7 +44,7 @@ function watch(visit) {
       showConnection(isConnected);
       if (!isConnected) visit.onceReady(); // what can be shown is shown
     },
-    onRefused: (error) => leaveRefused(visit, error),
+    onRefused: (error) => (error.closeCode === WITHDRAWN ? leaveWithdrawn() : failInProject(error)),
     onFailing: () => {
       visit.ready = null;
       if (!state.opening.value) catchUp();
@@ -51,24 +52,9 @@ function watch(visit) {
   });
 }
 
-/** The server will not tell any more: the project is gone, or not this person's any more. */
-function leaveRefused(visit, error) {
-  if (visit.isOver) return;
-  if (error.closeCode !== 4403 && error.status !== 404) {
-    fail(error);
-    return;
-  }
-  leaveProject();
-  writeFragment(null);
-  batch(() => {
-    state.projects.value = (state.projects.value ?? []).filter((item) => item.id !== visit.projectId);
-    state.notice.value = "This project was deleted, or you are not one of its members any more.";
-  });
-}
-
-/** Makes a project and opens it; throws what the server refused. */
-export async function createProject(name, template) {
-  const project = await session.client.createProject({ name, template });
+/** Makes a project and opens it; throws what the server refused. `start` is `{template}` or `{document}`, or empty. */
+export async function createProject(name, start) {
+  const project = await session.client.createProject({ name, ...start });
   batch(() => {
     state.projects.value = [project, ...(state.projects.value ?? [])];
     state.dialog.value = null;
@@ -76,20 +62,25 @@ export async function createProject(name, template) {
   await openProject(project.id);
 }
 
-/** Throws what the server refused. */
-export async function renameProject(projectId, name) {
-  const renamed = await session.client.renameProject(projectId, name);
-  const withName = (project) => (project?.id === projectId ? { ...project, name: renamed.name } : project);
+/** Changes the project's name, its schema, or both; throws what the server refused. */
+export async function changeProject(projectId, changes) {
+  const changed = await session.client.changeProject(projectId, changes);
+  const withName = (item) => (item.id === projectId ? { ...item, name: changed.name } : item);
   batch(() => {
     state.projects.value = state.projects.value.map(withName);
-    state.project.value = withName(state.project.value);
+    if (session.visit?.projectId === projectId) takeProject(changed);
     state.dialog.value = null;
   });
 }
 
-/** Deletes it, and opens the next one where it was open; throws what the server refused. */
+/** Deletes it; throws what the server refused. */
 export async function deleteProject(projectId) {
   await session.client.deleteProject(projectId);
+  await dropProject(projectId);
+}
+
+/** Takes it off the list, and opens the next one where it was open. */
+export async function dropProject(projectId) {
   const left = state.projects.value.filter((item) => item.id !== projectId);
   batch(() => {
     state.projects.value = left;
@@ -101,7 +92,33 @@ export async function deleteProject(projectId) {
   if (left.length) await openProject(left[0].id);
 }
 
-/** Opens one of the dialogs: "create", "rename" or "delete". */
+/** Takes the first page of projects. */
+export function takeProjects({ items, nextCursor }) {
+  state.projects.value = items;
+  state.moreProjects.value = { cursor: nextCursor, isLoading: false, error: null };
+}
+
+export async function loadMoreProjects() {
+  const { cursor, isLoading } = state.moreProjects.value;
+  if (isLoading || cursor === null) return;
+  const { client } = session;
+  state.moreProjects.value = { cursor, isLoading: true, error: null };
+  try {
+    const { items, nextCursor } = await client.projects(cursor);
+    if (session.client !== client) return;
+    const known = new Set(state.projects.value.map((item) => item.id));
+    batch(() => {
+      state.projects.value = [...state.projects.value, ...items.filter((item) => !known.has(item.id))];
+      state.moreProjects.value = { cursor: nextCursor, isLoading: false, error: null };
+    });
+  } catch (error) {
+    if (session.client !== client) return;
+    state.moreProjects.value = { cursor, isLoading: false, error: error.message };
+    if (error.status === 401) fail(error);
+  }
+}
+
+/** Opens one of the dialogs: "create", "settings", "members" or "delete". */
 export function askFor(kind, project = null) {
   state.dialog.value = { kind, project };
 }

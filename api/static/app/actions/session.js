@@ -61,6 +61,18 @@ export function leaveProject() {
     state.documentUnseen.value = false;
     state.lit.value = new Map();
     state.unfolded.value = new Map();
+    state.extents.value = new Map();
+    state.selected.value = "";
+    state.search.value = { text: "", at: 0 };
+    state.editing.value = null;
+    state.conflict.value = null;
+    state.documentNote.value = null;
+    state.lookingAt.value = null;
+    state.versions.value = { items: [], nextCursor: null, isLoading: false, error: null };
+    state.openVersion.value = null;
+    state.comparison.value = null;
+    state.messageVersions.value = new Map();
+    state.members.value = { items: [], isLoading: false, error: null };
     state.messageIds.value = [];
     state.olderCursor.value = null;
     state.loadingOlder.value = false;
@@ -71,6 +83,20 @@ export function leaveProject() {
   });
 }
 
+/** Leaves a project that is gone, or of which the user is no member any more, and says so. */
+export function leaveWithdrawn() {
+  const projectId = session.visit?.projectId;
+  const name = state.project.value?.name;
+  leaveProject();
+  writeFragment(null);
+  const words = name ? `“${name}” was deleted, or you are no longer a member of it.` : "There is no such project, or it is not yours.";
+  batch(() => {
+    state.projects.value = (state.projects.value ?? []).filter((item) => item.id !== projectId);
+    state.dialog.value = null;
+    state.notice.value = words;
+  });
+}
+
 /** Forgets who was signed in, here and in the browser's storage. */
 export function forget() {
   leaveProject();
@@ -78,7 +104,9 @@ export function forget() {
   session.client = null;
   batch(() => {
     state.token.value = null;
+    state.me.value = null;
     state.projects.value = null;
+    state.moreProjects.value = { cursor: null, isLoading: false, error: null };
     state.dialog.value = null;
     state.drawerOpen.value = false;
   });

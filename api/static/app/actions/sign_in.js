@@ -3,7 +3,7 @@ import { batch } from "../../vendor/signals.js";
 import { request } from "../api.js";
 import { ChatRelay } from "../client.js";
 import * as state from "../state.js";
-import { openProject } from "./projects.js";
+import { openProject, takeProjects } from "./projects.js";
 import { forget, leaveProject, session, storedToken, storeToken, writeFragment } from "./session.js";
 
 const AGAIN_AFTER_MS = 3000;
@@ -37,14 +37,15 @@ export async function signIn(token, projectId = null) {
   session.client = client;
   state.signInError.value = null;
   try {
-    const items = await allProjects(client);
+    const page = await client.projects();
     if (session.client !== client) return;
     storeToken(token);
     batch(() => {
       state.token.value = token;
-      state.projects.value = items;
+      takeProjects(page);
     });
-    const chosen = projectId ?? items[0]?.id;
+    loadMe(client);
+    const chosen = projectId ?? page.items[0]?.id;
     if (chosen) await openProject(chosen);
   } catch (error) {
     if (session.client !== client) return;
@@ -59,15 +60,14 @@ export async function signIn(token, projectId = null) {
   }
 }
 
-async function allProjects(client) {
-  const all = [];
-  let cursor = null;
-  do {
-    const { items, nextCursor } = await client.projects(cursor);
-    all.push(...items);
-    cursor = nextCursor;
-  } while (cursor);
-  return all;
+/** Who the token's user is; the page works without knowing. */
+async function loadMe(client) {
+  try {
+    const me = await client.request("GET", "/v1/me");
+    if (session.client === client) state.me.value = me;
+  } catch {
+    // then nothing is marked as the user's own
+  }
 }
 
 export function signOut() {

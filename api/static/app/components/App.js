@@ -1,13 +1,13 @@
 import { useEffect } from "../../vendor/preact-hooks.js";
 import { cancel } from "../actions/compose.js";
-import { showTab } from "../actions/document.js";
+import { showSide, showTab } from "../actions/document.js";
 import { askFor, dismissNotice, showDrawer } from "../actions/projects.js";
 import { html } from "../html.js";
 import * as state from "../state.js";
 import { Chat } from "./Chat.js";
 import { Dialogs } from "./Dialogs.js";
 import { NoProject, Projects } from "./Projects.js";
-import { SidePane } from "./SidePane.js";
+import { PANES, SidePane } from "./SidePane.js";
 import { SignIn } from "./SignIn.js";
 
 /** The whole page. */
@@ -45,6 +45,7 @@ export function App() {
 
 function Head() {
   const project = state.project.value;
+  const isChat = state.tab.value === "chat";
   return html`
     <header class="head">
       <button
@@ -61,22 +62,36 @@ function Head() {
       ${project &&
       html`
         <div class="tabs" role="group" aria-label="What is shown">
-          <${Tab} name="chat" label="Chat" />
-          <${Tab} name="document" label="Document" hasNews=${state.documentUnseen.value} />
+          <${Tab} label="Chat" isShown=${isChat} onClick=${() => showTab("chat")} />
+          ${PANES.map(
+            ({ name, label }) => html`<${Tab}
+              label=${label}
+              isShown=${!isChat && state.side.value === name}
+              hasNews=${name === "document" && state.documentUnseen.value}
+              onClick=${() => showPane(name)}
+            />`,
+          )}
         </div>
         <div class="head-actions">
-          <button type="button" class="link" onClick=${() => askFor("rename", project)}>Rename</button>
-          <button type="button" class="link" onClick=${() => askFor("delete", project)}>Delete</button>
+          ${project.role !== "owner" && html`<span class="role" data-role=${project.role}>${project.role}</span>`}
+          <button type="button" class="link" onClick=${() => askFor("members", project)}>Members</button>
+          ${state.mayEdit.value &&
+          html`<button type="button" class="link" onClick=${() => askFor("settings", project)}>Settings</button>`}
         </div>
       `}
     </header>
   `;
 }
 
-function Tab({ name, label, hasNews }) {
-  return html`<button type="button" aria-pressed=${state.tab.value === name} onClick=${() => showTab(name)}>
+function Tab({ label, isShown, hasNews, onClick }) {
+  return html`<button type="button" aria-pressed=${isShown} onClick=${onClick}>
     ${label}${hasNews && html`<span class="news"><span class="visually-hidden"> (changed)</span></span>`}
   </button>`;
+}
+
+function showPane(name) {
+  showSide(name);
+  showTab("document");
 }
 
 /** Esc closes the drawer, or stops what runs; a dialog takes its Esc itself. */

@@ -4,6 +4,7 @@ import { html } from "../html.js";
 import { JobCard } from "./JobCard.js";
 import { Markdown } from "./Markdown.js";
 import { ToolCall } from "./ToolCall.js";
+import { VersionLinks } from "./VersionLinks.js";
 
 /** What a person can do about an error, by its code; the others are worth another try. */
 const ADVICE = {
@@ -30,6 +31,7 @@ export function Message({ source }) {
         ${message.toolCalls.map((call) => html`<${ToolCall} key=${call.toolCallId} call=${call} isFinal=${isFinal} />`)}
       </div>`}
       <${JobCard} message=${message} />
+      <${VersionLinks} message=${message} />
       ${isFinal ? html`<${Outcome} message=${message} />` : html`<${Progress} message=${message} />`}
     </li>
   `;

@@ -1,13 +1,17 @@
 import { useEffect, useRef } from "../../vendor/preact-hooks.js";
-import { askFor, openProject } from "../actions/projects.js";
+import { askFor, loadMoreProjects, openProject } from "../actions/projects.js";
 import { signOut } from "../actions/sign_in.js";
 import { html } from "../html.js";
 import * as state from "../state.js";
+
+/** How near to the list's end loads more. */
+const BOTTOM_PX = 300;
 
 /** The list of projects, at the side. */
 export function Projects() {
   const items = state.projects.value ?? [];
   const current = state.project.value?.id;
+  const more = state.moreProjects.value;
   const list = useRef(null);
   const isDrawerOpen = state.drawerOpen.value;
   useEffect(() => {
@@ -19,7 +23,8 @@ export function Projects() {
         <h2>Projects</h2>
         <button type="button" class="link" onClick=${() => askFor("create")}>New</button>
       </header>
-      <ul>
+      ${items.length === 0 && html`<p class="pane-empty quiet">None yet.</p>`}
+      <ul onScroll=${onScroll}>
         ${items.map(
           (item) => html`
             <li key=${item.id}>
@@ -31,10 +36,18 @@ export function Projects() {
                 onClick=${() => openProject(item.id)}
               >
                 ${item.name}
+                ${item.role !== "owner" && html`<span class="role">${item.role}</span>`}
               </button>
             </li>
           `,
         )}
+        ${more.cursor !== null &&
+        html`<li class="more-projects">
+          ${more.error && html`<p class="form-error" role="alert">${more.error}</p>`}
+          <button type="button" class="link" onClick=${loadMoreProjects} disabled=${more.isLoading}>
+            ${more.isLoading ? "Loading…" : "More projects"}
+          </button>
+        </li>`}
       </ul>
       <footer>
         <button type="button" class="link" onClick=${signOut}>Sign out</button>
@@ -42,6 +55,10 @@ export function Projects() {
       </footer>
     </nav>
   `;
+}
+
+function onScroll({ currentTarget: { scrollTop, scrollHeight, clientHeight } }) {
+  if (scrollHeight - scrollTop - clientHeight < BOTTOM_PX) loadMoreProjects();
 }
 
 /** What stands in the place of the chat while there is no project. */
