@@ -80,7 +80,7 @@ export async function deleteProject(projectId) {
   if (left.length) await openProject(left[0].id);
 }
 
-/** Opens one of the dialogs: "create", "rename" or "delete". */
+/** Opens one of the dialogs: "create", "rename", "delete" or "keys". */
 export function askFor(kind, project = null) {
   state.dialog.value = { kind, project };
 }

@@ -3,6 +3,7 @@
  */
 import { batch } from "../../vendor/signals.js";
 import * as state from "../state.js";
+import { forgetDrafts } from "./drafts.js";
 
 const TOKEN_KEY = "chatrelay.token";
 
@@ -42,6 +43,8 @@ export function leaveProject() {
   session.visit = null;
   batch(() => {
     state.messages.clear();
+    state.changes.clear();
+    state.editing.value = null;
     state.project.value = null;
     state.opening.value = false;
     state.documentValue.value = null;
@@ -63,9 +66,11 @@ export function leaveProject() {
 export function forget() {
   leaveProject();
   storeToken(null);
+  forgetDrafts();
   session.client = null;
   batch(() => {
     state.token.value = null;
+    state.me.value = null;
     state.projects.value = null;
     state.dialog.value = null;
     state.drawerOpen.value = false;

@@ -46,6 +46,7 @@ export async function signIn(token, projectId = null) {
       state.token.value = token;
       state.projects.value = items;
     });
+    loadMe(client);
     const chosen = projectId ?? items[0]?.id;
     if (chosen) await openProject(chosen);
   } catch (error) {
@@ -75,6 +76,16 @@ async function allProjects(client) {
 export function signOut() {
   forget();
   writeFragment(null);
+}
+
+/** Who this is; the page works without: it then names no authors. */
+async function loadMe(client) {
+  try {
+    const me = await client.me();
+    if (session.client === client) state.me.value = me;
+  } catch {
+    if (session.client === client) state.me.value = null;
+  }
 }
 
 async function loadInfo() {

@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from "../../vendor/preact-hooks.js";
 import { closeDialog, createProject, deleteProject, renameProject } from "../actions/projects.js";
 import { html } from "../html.js";
 import * as state from "../state.js";
+import { KeysDialog } from "./KeysDialog.js";
 
 /** The dialog that is open, if one is. */
 export function Dialogs() {
@@ -14,6 +15,8 @@ export function Dialogs() {
       return html`<${RenameDialog} project=${asked.project} />`;
     case "delete":
       return html`<${DeleteDialog} project=${asked.project} />`;
+    case "keys":
+      return html`<${KeysDialog} />`;
   }
 }
 
