@@ -44,9 +44,13 @@ export const draft = signal({ text: "", turn: 0 });
 export const editing = signal(null);
 /** What the next message does while an answer is unfinished: "queue", "parallel" or "interrupt". */
 export const onBusy = signal("queue");
-/** What tool calls did to the document: toolCallId to a signal of `{state: "loading" | "ready" | "failed", places, more,
- * detail}`. */
+/** What tool calls did to the document: toolCallId to a signal of null, until somebody wants to see it, or of `{state:
+ * "loading" | "ready" | "failed", version, places, more, detail}`. Read by `changesOf`. */
 export const changes = new Map();
+export function changesOf(toolCallId) {
+  if (!changes.has(toolCallId)) changes.set(toolCallId, signal(null));
+  return changes.get(toolCallId);
+}
 
 /** Rises each time that the composer is to have the focus. */
 export const composerFocus = signal(0);

@@ -1,17 +1,14 @@
 /** What a tool call did to the document, loaded when somebody wants to see it and kept until the project is left. */
-import { signal } from "../../vendor/signals.js";
 import { changesBetween } from "../changes.js";
 import * as state from "../state.js";
 import { session } from "./session.js";
 
 /** Loads what the call changed, once; again where that failed. */
 export async function loadChanges(messageId, call) {
-  const known = state.changes.get(call.toolCallId);
-  if (known && known.peek().state !== "failed") return;
+  const shown = state.changesOf(call.toolCallId);
+  if (shown.peek() !== null && shown.peek().state !== "failed") return;
   const { visit, client } = session;
-  const shown = known ?? signal(null);
   shown.value = { state: "loading" };
-  state.changes.set(call.toolCallId, shown);
   try {
     const version = call.version ?? (await versionOf(client, messageId, call.toolCallId));
     const [before, after] = version

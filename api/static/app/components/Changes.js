@@ -4,7 +4,7 @@ import * as state from "../state.js";
 
 /** What a tool call did to the document: at each place the lines that went and those that came. */
 export function Changes({ messageId, call }) {
-  const found = state.changes.get(call.toolCallId)?.value;
+  const found = state.changesOf(call.toolCallId).value;
   if (!found) return null;
   if (found.state === "loading") return html`<p class="quiet">Loading what changed…</p>`;
   if (found.state === "failed") {
