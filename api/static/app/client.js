@@ -93,13 +93,26 @@ export class ChatRelay {
     return this.request("GET", `/v1/messages/${messageId}`);
   }
 
+  /** The document as it was at a version: `{version, document}`. */
+  documentAt(projectId, version) {
+    return this.request("GET", `/v1/projects/${projectId}/versions/${version}`);
+  }
+
+  /** Whose token this is: `{user, scopes}`. */
+  me() {
+    return this.request("GET", "/v1/me");
+  }
+
   /**
    * Sends a message: `{userMessage, assistantMessage, socketUrl, eventsUrl}`. Where the outcome is unknown (no answer,
    * a 5xx) it is repeated under the same key, which never makes a second message; after the last try the exception of
    * that one is thrown, and calling again with the same key and content is still safe. A refusal is thrown at once.
+   * `onBusy` says what becomes of it while an answer is unfinished: "queue", "parallel", "reject" or "interrupt".
    */
-  async submit(projectId, content, { key = newKey(), model = null, onTryAgain = () => {} } = {}) {
-    const body = model ? { content, model } : { content };
+  async submit(projectId, content, { key = newKey(), model = null, onBusy = null, onTryAgain = () => {} } = {}) {
+    const body = { content };
+    if (model) body.model = model;
+    if (onBusy) body.onBusy = onBusy;
     const headers = { "Idempotency-Key": key };
     for (let failures = 1; ; failures += 1) {
       try {

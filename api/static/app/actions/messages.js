@@ -5,6 +5,7 @@ import { FINAL_STATUSES, fold, fromRow, start } from "../fold.js";
 import * as state from "../state.js";
 import { followDocument, takeDocument } from "./document.js";
 import { takeJob } from "./jobs.js";
+import { dropFromOutbox } from "./outbox.js";
 import { announce, fail, session } from "./session.js";
 
 const PAGE_SIZE = 30;
@@ -78,7 +79,7 @@ export function takeTold(told) {
 /** What was written here is stored: its row came before the answer to the request that made it. */
 function dropSent(row) {
   const sent = state.outbox.value.find((item) => item.content === row.content && item.state !== "failed");
-  if (sent && !state.messages.has(row.id)) state.outbox.value = state.outbox.value.filter((item) => item !== sent);
+  if (sent && !state.messages.has(row.id)) dropFromOutbox(sent.key);
 }
 
 /** A connection stands: what is told from now on is complete, together with what a GET shows. */

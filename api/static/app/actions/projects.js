@@ -118,7 +118,7 @@ export async function loadMoreProjects() {
   }
 }
 
-/** Opens one of the dialogs: "create", "settings", "members" or "delete". */
+/** Opens one of the dialogs: "create", "settings", "members", "delete" or "keys". */
 export function askFor(kind, project = null) {
   state.dialog.value = { kind, project };
 }

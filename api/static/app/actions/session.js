@@ -3,6 +3,7 @@
  */
 import { batch } from "../../vendor/signals.js";
 import * as state from "../state.js";
+import { forgetDrafts } from "./drafts.js";
 
 const TOKEN_KEY = "chatrelay.token";
 
@@ -54,6 +55,8 @@ export function leaveProject() {
   batch(() => {
     state.messages.clear();
     state.jobs.value = new Map();
+    state.changes.clear();
+    state.rewriting.value = null;
     state.project.value = null;
     state.opening.value = false;
     state.documentValue.value = null;
@@ -101,6 +104,7 @@ export function leaveWithdrawn() {
 export function forget() {
   leaveProject();
   storeToken(null);
+  forgetDrafts();
   session.client = null;
   batch(() => {
     state.token.value = null;

@@ -75,6 +75,16 @@ export function signOut() {
   writeFragment(null);
 }
 
+/** Who this is; the page works without: it then names no authors. */
+async function loadMe(client) {
+  try {
+    const me = await client.me();
+    if (session.client === client) state.me.value = me;
+  } catch {
+    if (session.client === client) state.me.value = null;
+  }
+}
+
 async function loadInfo() {
   try {
     state.info.value = await request("GET", `${location.origin}/page.json`);
