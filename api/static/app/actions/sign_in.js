@@ -60,16 +60,6 @@ export async function signIn(token, projectId = null) {
   }
 }
 
-/** Who the token's user is; the page works without knowing. */
-async function loadMe(client) {
-  try {
-    const me = await client.request("GET", "/v1/me");
-    if (session.client === client) state.me.value = me;
-  } catch {
-    // then nothing is marked as the user's own
-  }
-}
-
 export function signOut() {
   forget();
   writeFragment(null);
