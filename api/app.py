@@ -8,7 +8,22 @@ from typing import Final, NoReturn
 
 from flask import Flask
 
-from api import docs, errors, health, history, jobs, me, members, messages, origins, page, projects, streams, tickets
+from api import (
+    docs,
+    errors,
+    health,
+    history,
+    jobs,
+    me,
+    members,
+    messages,
+    origins,
+    page,
+    previews,
+    projects,
+    streams,
+    tickets,
+)
 from api.calls import Call
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
 from api.refusals import UpgradeRequired
@@ -30,6 +45,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *members.calls,
     *messages.calls,
     *jobs.calls,
+    *previews.calls,
     *streams.calls,
     *tickets.calls,
     *health.calls,

@@ -29,18 +29,21 @@ def by_token(store: Store, headers: Headers) -> Caller:
     found = None if match is None else store.authenticate(match[1])
     if found is None:
         raise Unauthorized
-    principal, token_sha256 = found
+    return _caller(*found)
+
+
+def _caller(principal: Principal, token_sha256: bytes) -> Caller:
     return Caller(**msgspec.structs.asdict(principal), token_sha256=token_sha256)
 
 
-def by_token_or_ticket(store: Store, headers: Headers, ticket: str | None, path: str) -> Principal:
+def by_token_or_ticket(store: Store, headers: Headers, ticket: str | None, path: str) -> Caller:
     """By the token where there is a header, else by the ticket, which must be for `path`. Raises `Unauthorized`."""
     if ticket is None or "Authorization" in headers:
         return by_token(store, headers)
-    principal = store.redeem_ticket(ticket, path)
-    if principal is None:
+    found = store.redeem_ticket(ticket, path)
+    if found is None:
         raise Unauthorized("The ticket is not good for this address: used, expired, or for another one.")
-    return principal
+    return _caller(*found)
 
 
 def is_allowed_origin(origin: str, *, scheme: str, host: str, allowed: tuple[str, ...]) -> bool:

@@ -17,14 +17,26 @@ from shared import event_log, events, transcript
 from shared.errors import LogUnavailable, StoreUnavailable
 from shared.event_log import Entry, EventLog
 from shared.events import EventId, Snapshot
-from shared.records import ReaderRow
+from shared.records import ProjectNews, ProjectState, ReaderRow, Since
 
 
 class ReaderSource(Protocol):
-    """Where rows are read."""
+    """Where rows are read. `Store` is one."""
 
     def reader_rows(self, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow]:
-        """The rows that there are. Blocking. Raises `StoreUnavailable`."""
+        """The rows that there are. Blocking, as the others. Raises `StoreUnavailable`, as the others."""
+        ...
+
+    def project_states(self, project_ids: Collection[UUID]) -> dict[UUID, ProjectState]:
+        """How far each project has come; a deleted one is missing."""
+        ...
+
+    def project_news(self, project_id: UUID, since: Since | None, job_ids: Collection[UUID] = ()) -> ProjectNews | None:
+        """How far a project has come and what `since` lacks; None where it is gone."""
+        ...
+
+    def members_among(self, pairs: Collection[tuple[UUID, UUID]]) -> frozenset[tuple[UUID, UUID]]:
+        """Those of the pairs of project and user that are members."""
         ...
 
 
@@ -58,6 +70,23 @@ class Reading(NamedTuple):
         """Whether the row knows an event that the log does not reach."""
         known = self.row.last_event_id if self.row is not None else None
         return known is not None and (self.last is None or self.last < known)
+
+
+class ProjectReading(NamedTuple):
+    """One look at a project. `news` None where it is gone, or where the database did not answer."""
+
+    news: ProjectNews | None
+    database_answered: bool
+
+
+class Look(NamedTuple):
+    """One look at many messages and projects, without their events."""
+
+    messages: dict[UUID, Reading]
+    projects: dict[UUID, ProjectState | None]
+    """None for one that is gone; empty where the database did not answer."""
+    strangers: frozenset[tuple[UUID, UUID]]
+    """Pairs of project and user that are not members any more; empty where the database did not answer."""
 
 
 class Want(NamedTuple):
@@ -207,22 +236,42 @@ class Sources:
         row = rows.get(message_id) if rows is not None else None
         return Reading(message_id, row, rows is not None, last, entries, _now_ms())
 
-    def compare(self, message_ids: Sequence[UUID], *, redis_is_up: bool) -> dict[UUID, Reading]:
-        """A look at many messages without their events, in one round trip to each store."""
-        rows = self._read_rows(message_ids)
+    def compare(
+        self,
+        message_ids: Sequence[UUID],
+        project_ids: Sequence[UUID] = (),
+        memberships: Collection[tuple[UUID, UUID]] = (),
+        *,
+        redis_is_up: bool,
+    ) -> Look:
+        """A look at many messages and projects, in a few round trips to each store."""
+        rows = self._read_rows(message_ids) if message_ids else {}
         lasts: list[EventId | None] = [None] * len(message_ids)
-        if redis_is_up:
+        if redis_is_up and message_ids:
             try:
                 lasts = self._log.last_ids(message_ids)
             except LogUnavailable:
                 pass  # the rows alone are compared
         at_ms = _now_ms()
-        return {
+        readings = {
             message_id: Reading(
                 message_id, rows.get(message_id) if rows is not None else None, rows is not None, last, (), at_ms
             )
             for message_id, last in zip(message_ids, lasts, strict=True)
         }
+        try:
+            states = self._rows.project_states(project_ids) if project_ids else {}
+            strangers = frozenset(memberships) - self._rows.members_among(memberships)
+        except StoreUnavailable:
+            return Look(readings, {}, frozenset())
+        return Look(readings, {project_id: states.get(project_id) for project_id in project_ids}, strangers)
+
+    def project_news(self, project_id: UUID, since: Since | None, job_ids: Collection[UUID]) -> ProjectReading:
+        """What the rows have for a reader that knows `since`."""
+        try:
+            return ProjectReading(self._rows.project_news(project_id, since, job_ids), database_answered=True)
+        except StoreUnavailable:
+            return ProjectReading(None, database_answered=False)
 
     def _read_rows(self, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow] | None:
         try:

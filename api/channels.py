@@ -5,7 +5,8 @@ came live meanwhile, and go on live. An event that is not the next of its attemp
 the reader settles again. What arrives while a reader settles is kept for it; whatever came before the log is read stands
 in the log, since append and publish are one step.
 
-`Channel` is what the hub needs to know of any channel; `MessageChannel` tells one message's story.
+`Channel` is what the hub needs to know of any channel; `MessageChannel` tells one message's story,
+`api.project_channel.ProjectChannel` a project's.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from api import wire
-from api.catch_up import Decision, Reading, Sources, Verdict, Want, is_current
+from api.catch_up import Decision, Look, Sources, Verdict, Want, is_current
 from api.close_codes import CloseCode
 from api.readers import Reader, State
 from api.wire import Frame
@@ -33,6 +34,13 @@ LONGEST_QUIET: Final = 4
 
 logger = logging.getLogger("chatrelay.relay")
 T = TypeVar("T")
+
+
+class Compared(NamedTuple):
+    """Messages whose row and log, and projects whose rows are to be looked at."""
+
+    messages: Sequence[UUID] = ()
+    projects: Sequence[UUID] = ()
 
 
 class Surroundings(Protocol):
@@ -54,6 +62,11 @@ class Surroundings(Protocol):
         ...
 
     def free(self) -> None: ...
+    def attach(self, reader: Reader) -> None:
+        """Put it into its channel."""
+        ...
+
+    def leave(self, reader: Reader) -> None: ...
     def check_now(self) -> None:
         """Look at the channels that are due without waiting for the next tick."""
         ...
@@ -85,6 +98,9 @@ class Channel(ABC):
         if not self.readers:
             self.empty_since_s = self.hub.now_s
 
+    def in_state(self, state: State) -> list[Reader]:
+        return [reader for reader in self.readers if reader.state is state]
+
     @abstractmethod
     def on_joined(self, reader: Reader) -> None: ...
 
@@ -110,11 +126,11 @@ class Channel(ABC):
     def on_resumed(self, reader: Reader) -> None: ...
 
     @abstractmethod
-    def compared_messages(self) -> Sequence[UUID]:
-        """The messages whose row and log are to be looked at, now that nothing came for a while."""
+    def compared(self) -> Compared:
+        """What is to be looked at, now that nothing came for a while."""
 
     @abstractmethod
-    def on_compared(self, readings: dict[UUID, Reading]) -> None:
+    def on_compared(self, look: Look) -> None:
         """What that look found."""
 
 
@@ -143,9 +159,6 @@ class MessageChannel(Channel):
         self._was_confirmed_meanwhile = False
         """The sources began to be read before the subscription stood."""
         self._quiet = 1
-
-    def _in_state(self, state: State) -> list[Reader]:
-        return [reader for reader in self.readers if reader.state is state]
 
     # --- readers ------------------------------------------------------------------------------------------------
 
@@ -240,14 +253,14 @@ class MessageChannel(Channel):
 
     def _fetch(self) -> None:
         """Have the sources read for all who are settling; once at a time."""
-        if self._backlog is None and not self._is_waiting and self._in_state(State.SETTLING):
+        if self._backlog is None and not self._is_waiting and self.in_state(State.SETTLING):
             self._is_waiting = True
             self.hub.when_free(self._begin_fetch)
 
     def _begin_fetch(self) -> bool:
         self._is_waiting = False
         wants: set[Want] = set()
-        for reader in self._in_state(State.SETTLING):
+        for reader in self.in_state(State.SETTLING):
             reader.state = State.FETCHING
             wants.add(_want(reader))
         if not wants:
@@ -265,7 +278,7 @@ class MessageChannel(Channel):
 
     def _on_decisions(self, decisions: dict[Want, Decision] | None) -> None:
         self.hub.free()
-        fetched = self._in_state(State.FETCHING)
+        fetched = self.in_state(State.FETCHING)
         backlog, self._backlog = self._backlog or (), None
         if decisions is None:
             for reader in fetched:
@@ -312,15 +325,15 @@ class MessageChannel(Channel):
 
     # --- the idle check -----------------------------------------------------------------------------------------
 
-    def compared_messages(self) -> Sequence[UUID]:
+    def compared(self) -> Compared:
         self._fetch()  # subscribed or not, nobody who settles waits for ever
         self.check_at_s = self.hub.now_s + self.hub.idle_check_s * self._quiet
-        return (self._message_id,) if self._in_state(State.LIVE) else ()
+        return Compared(messages=(self._message_id,) if self.in_state(State.LIVE) else ())
 
-    def on_compared(self, readings: dict[UUID, Reading]) -> None:
-        reading = readings[self._message_id]
+    def on_compared(self, look: Look) -> None:
+        reading = look.messages[self._message_id]
         behind = [
-            reader for reader in self._in_state(State.LIVE) if not is_current(wire.unpack(reader.position), reading)
+            reader for reader in self.in_state(State.LIVE) if not is_current(wire.unpack(reader.position), reading)
         ]
         if behind:
             self._settle(behind)

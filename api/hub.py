@@ -12,19 +12,20 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from api.catch_up import Reading, Sources
+from api.catch_up import Look, Sources
 from api.channels import Channel, MessageChannel
 from api.close_codes import CloseCode
 from api.connections import Connections
 from api.inbound import error_frame
-from api.readers import ConnectedReader, MessageTarget, Reader, SocketReader, Target
+from api.project_channel import ProjectChannel
+from api.readers import NOBODY, ConnectedReader, MessageTarget, ProjectTarget, Reader, SocketReader, Target
 from shared import keys
 from shared.errors import ChatrelayError
 from shared.redis_link import RedisLink
@@ -145,6 +146,10 @@ class Hub:
         if self._is_closing:
             reader.close(CloseCode.RESTART)
             return
+        self.attach(reader)
+
+    def attach(self, reader: Reader) -> None:
+        """Put it into its channel, which is subscribed to if need be."""
         name = _channel_name(reader.target)
         channel = self.channels.get(name)
         if channel is None:
@@ -168,25 +173,29 @@ class Hub:
             if target.project_id == project_id and user_id in (None, target.user_id):
                 reader.close(CloseCode.WITHDRAWN)
 
-    def cancel(self, reader: SocketReader) -> None:
-        """The client of `reader` asks to cancel its message."""
+    def cancel(self, reader: SocketReader, message_id: UUID | None) -> None:
+        """The client of `reader` asks to cancel its message; on a project's socket the one that it names."""
         target = reader.target
         if not target.may_cancel:
             reader.answer(error_frame("forbidden", "Your role in this project does not allow that."))
             return
-        if reader.is_cancelling:
+        wanted = target.message_id if isinstance(target, MessageTarget) else message_id
+        if wanted is None:
+            reader.answer(error_frame("bad_frame", 'On this socket "cancel" needs a "messageId".'))
             return
-        reader.is_cancelling = True
+        if wanted in reader.cancelling:
+            return
+        reader.cancelling |= {wanted}
 
         def work() -> ChatrelayError | None:
             try:
-                self._on_cancel(target.message_id, target.user_id)
+                self._on_cancel(wanted, target.user_id)
             except ChatrelayError as error:
                 return error
             return None
 
         def then(error: ChatrelayError | None) -> None:
-            reader.is_cancelling = False
+            reader.cancelling -= {wanted}
             if error is not None:
                 reader.answer(error_frame(error.code, error.detail))
 
@@ -243,6 +252,8 @@ class Hub:
         match target:
             case MessageTarget():
                 return MessageChannel(self, name, target.message_id)
+            case ProjectTarget():
+                return ProjectChannel(self, name, target.project_id)
 
     # --- Redis --------------------------------------------------------------------------------------------------
 
@@ -324,35 +335,55 @@ class Hub:
     def _compare_due(self, now_s: float) -> None:
         due: list[Channel] = []
         message_ids: list[UUID] = []
+        project_ids: list[UUID] = []
         for channel in list(self.channels.values()):
             if channel.check_at_s > now_s:
                 continue
-            if len(message_ids) >= COMPARED_AT_ONCE:
+            if len(message_ids) + len(project_ids) >= COMPARED_AT_ONCE:
                 break
-            wanted = channel.compared_messages()
+            messages, projects = channel.compared()
             channel.check_at_s += random.random() * self.idle_check_s / 4  # so that channels of one age part company
-            if wanted:
+            if messages or projects:
                 due.append(channel)
-                message_ids += wanted
+                message_ids += messages
+                project_ids += projects
         if not due:
             return
         self._is_comparing = True
         sources, redis_is_up = self.sources, self.redis_is_up
+        members = (_membership(reader.target) for channel in due for reader in channel.readers)
+        memberships = {member for member in members if member is not None}
 
-        def compare() -> dict[UUID, Reading]:
-            return sources.compare(message_ids, redis_is_up=redis_is_up)
+        def compare() -> Look:
+            return sources.compare(message_ids, project_ids, memberships, redis_is_up=redis_is_up)
 
-        def then(readings: dict[UUID, Reading] | None) -> None:
+        def then(look: Look | None) -> None:
             self._is_comparing = False
             self._wake.set()  # there may be more that are due
+            if look is None:
+                return
             for channel in due:
-                if readings is not None and channel.readers:
-                    channel.on_compared(readings)
+                self._close_strangers(channel, look.strangers)
+                if channel.readers:
+                    channel.on_compared(look)
 
         self.in_pool(compare, then)
+
+    def _close_strangers(self, channel: Channel, strangers: Container[tuple[UUID, UUID]]) -> None:
+        """Who lost their place in the project between being let in and joining was not told to go."""
+        for reader in list(channel.readers):
+            if _membership(reader.target) in strangers:
+                reader.close(CloseCode.WITHDRAWN)
+
+
+def _membership(target: Target) -> tuple[UUID, UUID] | None:
+    """The project and the user that `target` stands for; None inside this process."""
+    return None if target.user_id == NOBODY else (target.project_id, target.user_id)
 
 
 def _channel_name(target: Target) -> bytes:
     match target:
         case MessageTarget():
             return keys.message_channel(target.message_id).encode()
+        case ProjectTarget():
+            return keys.project_channel(target.project_id).encode()

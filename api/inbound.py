@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
+from uuid import UUID
 
 import msgspec
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -22,7 +23,9 @@ from api.close_codes import CloseCode
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The client asks to cancel the message."""
+    """The client asks to cancel a message: the one that it names, or the socket's."""
+
+    message_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,9 @@ class Closed:
 Said: TypeAlias = Cancel | Answer | Misbehaved | Closed
 
 
-class _ClientFrame(msgspec.Struct):
+class _ClientFrame(msgspec.Struct, rename="camel"):
     type: str
+    message_id: UUID | None = None
 
 
 _decoder = msgspec.json.Decoder(_ClientFrame)
@@ -151,7 +155,7 @@ def _meaning(text: str) -> Said:
         return Answer(error_frame("bad_frame", 'A frame is a JSON object with a "type".'))
     match frame.type:
         case "cancel":
-            return Cancel()
+            return Cancel(frame.message_id)
         case "ping":
             return Answer(_PONG)
         case _:

@@ -14,6 +14,7 @@ from api.calls import EVENT_STREAM, JSON, PATH_PARTS, Access, Call
 from api.errors import PROBLEM_JSON, STATUSES, Problem
 from shared import errors
 from shared.errors import ChatrelayError
+from shared.events import StreamEvent
 
 Document = dict[str, Any]
 
@@ -154,7 +155,8 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
     for status, kind in call.answers.items():
         response: dict[str, Any] = {"description": _REASONS[status]}
         if status == 101 or call.media_type == EVENT_STREAM:
-            response["description"] += "; an event is a StreamEvent"
+            told = "StreamEvent" if kind == StreamEvent else "StreamEvent or a notice of the project"
+            response["description"] += f"; an event is a {told}"
         if kind is not None and status != 101:
             is_json = call.media_type == JSON
             response["content"] = {call.media_type: {"schema": schemas.of(kind) if is_json else {"type": "string"}}}

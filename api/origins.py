@@ -12,7 +12,7 @@ from shared.settings import Settings
 _SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
-        " frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
+        " frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -23,6 +23,8 @@ _CORS_ALLOWED: Final = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer",
     "Access-Control-Max-Age": "600",
 }
+_MODULES_OF_FRAMES: Final = ("/static/preview/", "/static/vendor/react.js")
+"""What a preview's frame, whose origin is opaque, imports."""
 _CORS_EXPOSED: Final = "ETag, Location, Preference-Applied, Retry-After"
 
 
@@ -44,8 +46,9 @@ def install(app: Flask, settings: Settings, *, any_origin: frozenset[str] = froz
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        response.headers.update(headers(settings))
-        if request.endpoint in any_origin:
+        for name, value in headers(settings).items():
+            response.headers.setdefault(name, value)  # a frame's own policy stands
+        if request.endpoint in any_origin or request.path.startswith(_MODULES_OF_FRAMES):
             response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers.setdefault("Cache-Control", "no-store")
         return response

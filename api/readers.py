@@ -59,7 +59,24 @@ class MessageTarget:
         return 0 if self.after is None else wire.pack(self.after)
 
 
-Target: TypeAlias = MessageTarget
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectTarget:
+    """A project with all that happens in it, watched by one user from now on."""
+
+    project_id: UUID
+    user_id: UUID
+    may_cancel: bool = False
+
+    @property
+    def position(self) -> int:
+        """Its events have no position among each other."""
+        return 0
+
+
+Target: TypeAlias = MessageTarget | ProjectTarget
+
+NOBODY: Final = UUID(int=0)
+"""The user of a reader inside this process."""
 
 
 class State(Enum):
@@ -100,7 +117,7 @@ class Following(Protocol):
         """Its connection is gone."""
         ...
 
-    def cancel(self, reader: SocketReader) -> None: ...
+    def cancel(self, reader: SocketReader, message_id: UUID | None) -> None: ...
 
 
 class Reader(ABC):
@@ -239,14 +256,15 @@ class ConnectedReader(Reader):
 class SocketReader(ConnectedReader):
     """A WebSocket whose handshake is done."""
 
-    __slots__ = ("_awaits_pong", "_heard_at_s", "_inbound", "is_cancelling")
+    __slots__ = ("_awaits_pong", "_heard_at_s", "_inbound", "cancelling")
 
     def __init__(self, hub: Following, target: Target, place: Place) -> None:
         super().__init__(hub, target, place)
         self._inbound: Inbound | None = None
         self._heard_at_s = hub.now_s
         self._awaits_pong = False
-        self.is_cancelling = False
+        self.cancelling: frozenset[UUID] = frozenset()
+        """Messages whose cancel is on its way."""
 
     def deliver(self, frame: wire.Frame) -> None:
         if self._connection is not None:
@@ -295,7 +313,7 @@ class SocketReader(ConnectedReader):
                 case Answer():
                     self.answer(said.data)
                 case Cancel():
-                    self.hub.cancel(self)
+                    self.hub.cancel(self, said.message_id)
                 case Misbehaved():
                     self.close(said.code)
                 case Closed():
@@ -316,12 +334,13 @@ _NOT_HEARD: Final = frozenset({CloseCode.FLOOD, CloseCode.PROTOCOL_ERROR, CloseC
 class EventStreamReader(ConnectedReader):
     """Server-Sent Events: an answer that this reader writes from its head on. `chunked` False is for HTTP/1.0."""
 
-    __slots__ = ("_chunked", "_head", "_unread_bytes")
+    __slots__ = ("_chunked", "_has_ids", "_head", "_unread_bytes")
 
     def __init__(self, hub: Following, target: Target, place: Place, *, head: bytes, chunked: bool) -> None:
         super().__init__(hub, target, place)
         self._head = head
         self._chunked = chunked
+        self._has_ids = isinstance(target, MessageTarget)
         self._unread_bytes = 0
 
     def on_open(self) -> None:
@@ -335,7 +354,10 @@ class EventStreamReader(ConnectedReader):
     def deliver(self, frame: wire.Frame) -> None:
         if self._connection is not None:
             self.wrote_at_s = self.hub.now_s
-            self._connection.write(frame.chunk() if self._chunked else frame.sse())
+            if self._has_ids:
+                self._connection.write(frame.chunk() if self._chunked else frame.sse())
+            else:
+                self._connection.write(frame.plain_chunk() if self._chunked else wire.plain_sse(frame.payload))
 
     def say_goodbye(self, code: CloseCode) -> None:
         assert self._connection is not None

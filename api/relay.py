@@ -22,13 +22,16 @@ from api.catch_up import ReaderSource, Sources, is_done
 from api.close_codes import CloseCode
 from api.hub import Hub, OnCancel
 from api.readers import (
+    NOBODY,
     ConnectedReader,
     Ended,
     EventStreamReader,
     Heartbeat,
     MessageTarget,
+    ProjectTarget,
     QueueReader,
     SocketReader,
+    Target,
     Waiter,
     tune,
 )
@@ -41,14 +44,15 @@ __all__ = [
     "FollowingEnded",
     "Heartbeat",
     "MessageTarget",
+    "ProjectTarget",
     "ReaderSource",
     "Relay",
+    "Target",
     "TooManyReaders",
     "is_done",
 ]
 
 _POOL_THREADS: Final = 4
-_NOBODY: Final = UUID(int=0)
 _RESTARTS: Final = wire.close_frame(CloseCode.RESTART, CloseCode.RESTART.reason)
 
 
@@ -169,14 +173,14 @@ class Relay:
             if not self._admitted[admission.user_id]:
                 del self._admitted[admission.user_id]
 
-    def adopt_socket(self, sock: socket.socket, target: MessageTarget, admission: Admission) -> None:
+    def adopt_socket(self, sock: socket.socket, target: Target, admission: Admission) -> None:
         """Own a WebSocket whose 101 was sent, and its admission."""
         self._adopt(sock, lambda hub: SocketReader(hub, target, admission), admission, _RESTARTS)
 
     def adopt_sse(
         self,
         sock: socket.socket,
-        target: MessageTarget,
+        target: Target,
         admission: Admission,
         *,
         headers: Iterable[tuple[str, str]] = (),
@@ -217,7 +221,7 @@ class Relay:
         """Whether the message is final within `timeout_s`. Blocks the calling thread."""
         if (hub := self._running()) is None:
             return False
-        waiter = Waiter(hub, MessageTarget(message_id=message_id, project_id=_NOBODY, user_id=_NOBODY))
+        waiter = Waiter(hub, MessageTarget(message_id=message_id, project_id=NOBODY, user_id=NOBODY))
         if not self._post(lambda hub, loop: hub.join(waiter)):
             return False
         try:
@@ -225,7 +229,7 @@ class Relay:
         finally:
             self._post(lambda hub, loop: waiter.close(CloseCode.RESTART))
 
-    def follow(self, target: MessageTarget) -> Iterator[bytes | Heartbeat]:
+    def follow(self, target: Target) -> Iterator[bytes | Heartbeat]:
         """The encoded events of a reader that has no connection of its own, for servers that give none away.
 
         Blocks the calling thread between items. Ends after the terminal event; raises `FollowingEnded` where it ends

@@ -1,4 +1,4 @@
-"""The events of one message, over a WebSocket or as Server-Sent Events.
+"""The events of one message, or of a project, over a WebSocket or as Server-Sent Events.
 
 All that can be refused is refused over HTTP, before the handshake. Then the connection is the relay's and costs no
 request thread.
@@ -21,11 +21,23 @@ from api import origins, wire
 from api.calls import EVENT_STREAM, Access, Calls, Header
 from api.handover import HandedOver, take_socket
 from api.refusals import ForeignOrigin, InvalidHeader
-from api.relay import Admission, FollowingEnded, Heartbeat, MessageTarget, Relay, TooManyReaders, is_done
+from api.relay import (
+    Admission,
+    FollowingEnded,
+    Heartbeat,
+    MessageTarget,
+    ProjectTarget,
+    Relay,
+    Target,
+    TooManyReaders,
+    is_done,
+)
 from api.services import Services
 from shared import errors, events
 from shared.event_log import Entry
 from shared.events import EventId, StreamEvent
+from shared.lifecycle import MemberRole
+from shared.notices import ProjectEvent
 from shared.records import Principal, ReaderRow
 
 calls = Calls()
@@ -84,10 +96,54 @@ def message_events(services: Services, *, principal: Principal, message_id: UUID
     row, _ = services.store.message_for_reader(principal, message_id)
     if is_done(row, after):
         return Response(status=204)
+    return _event_stream(services, _target(row, principal, after))
+
+
+@calls.add(
+    "GET",
+    "/v1/projects/{projectId}/socket",
+    access=Access.TOKEN_OR_TICKET,
+    answers={101: ProjectEvent},
+    refusals=(ForeignOrigin, InvalidHeader, errors.NotFound, TooManyReaders),
+    is_socket=True,
+)
+def project_socket(services: Services, *, principal: Principal, project_id: UUID) -> SocketGuest:
+    """All that happens in a project over a WebSocket, one JSON object a text frame. It does not end.
+
+    First `ready`: what a GET shows after it, together with what follows, is complete. Then the newest attempt of each
+    unfinished message, then everything as it happens; a reader that comes back starts so again. The client may send
+    `{"type":"cancel","messageId":"…"}` and `{"type":"ping"}`.
+    """
+    _check_handshake()
+    return SocketGuest(
+        relay=services.relay,
+        target=_project_target(services, principal, project_id),
+        admission=services.relay.admit(principal.user_id),
+    )
+
+
+@calls.add(
+    "GET",
+    "/v1/projects/{projectId}/events",
+    access=Access.TOKEN_OR_TICKET,
+    media_type=EVENT_STREAM,
+    answers={200: ProjectEvent},
+    refusals=(ForeignOrigin, InvalidHeader, errors.NotFound, TooManyReaders),
+)
+def project_events(services: Services, *, principal: Principal, project_id: UUID) -> Response:
+    """All that happens in a project as Server-Sent Events (`data:` alone): as on its socket."""
+    return _event_stream(services, _project_target(services, principal, project_id))
+
+
+def _project_target(services: Services, principal: Principal, project_id: UUID) -> ProjectTarget:
+    role = services.store.project_for_reader(principal, project_id)
+    return ProjectTarget(project_id=project_id, user_id=principal.user_id, may_cancel=role is not MemberRole.VIEWER)
+
+
+def _event_stream(services: Services, target: Target) -> Response:
     if request.method == "HEAD":
         return Response(mimetype=EVENT_STREAM)
-    target = _target(row, principal, after)
-    admission = services.relay.admit(principal.user_id)
+    admission = services.relay.admit(target.user_id)
     try:
         connection = take_socket(request.environ)
     except OSError:
@@ -110,7 +166,7 @@ class SocketGuest:
     """A reader that is let in as soon as the handshake is done."""
 
     relay: Relay
-    target: MessageTarget
+    target: Target
     admission: Admission
 
     def adopt(self, sock: socket.socket) -> None:
@@ -151,7 +207,7 @@ def _check_handshake() -> None:
         raise InvalidHeader("The WebSocket handshake is not one of RFC 6455, version 13.")
 
 
-def _in_this_thread(relay: Relay, target: MessageTarget, admission: Admission) -> Response:
+def _in_this_thread(relay: Relay, target: Target, admission: Admission) -> Response:
     """For servers that give no connection away: the events come through the request's own thread."""
 
     def lines() -> Iterator[bytes]:
@@ -160,6 +216,8 @@ def _in_this_thread(relay: Relay, target: MessageTarget, admission: Admission) -
             for item in relay.follow(target):
                 if isinstance(item, Heartbeat):
                     yield wire.HEARTBEAT
+                elif isinstance(target, ProjectTarget):
+                    yield wire.plain_sse(item)
                 else:
                     yield wire.Frame.of(Entry(events.peek(item)[1], item)).sse()
         except FollowingEnded:

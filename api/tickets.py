@@ -17,11 +17,12 @@ from shared import errors
 calls = Calls()
 
 _STREAM: Final = re.compile(r"/v1/messages/([^/]+)/(socket|events)")
-_BUNDLE: Final = re.compile(r"/v1/jobs/([^/]+)/bundle\.js")
+_OF_PROJECT: Final = re.compile(r"/v1/projects/([^/]+)/(socket|events|preview)")
+_OF_JOB: Final = re.compile(r"/v1/jobs/([^/]+)/(bundle\.js|preview)")
 
 
 class NewTicket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`path` is that of a socket, of events or of a bundle, without a query."""
+    """`path` is that of a socket, of events, of a bundle or of a preview, without a query."""
 
     path: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
@@ -33,7 +34,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 @calls.add("POST", "/v1/tickets", body=NewTicket, answers={201: Ticket}, refusals=(errors.NotFound,))
 def create_ticket(services: Services, *, principal: Caller, body: NewTicket) -> Answer:
-    """A ticket for one address: on a socket once within 30 seconds, on events or a bundle for 10 minutes."""
+    """A ticket for one address: on a socket once within 30 seconds, on events, a bundle or a preview for 10 minutes."""
     path, single_use = _allowed(services, principal, body.path)
     ticket, expires_at = services.store.create_ticket(principal, principal.token_sha256, path, single_use=single_use)
     return Answer(status=201, body=Ticket(ticket=ticket, expires_at=expires_at))
@@ -45,8 +46,12 @@ def _allowed(services: Services, principal: Caller, path: str) -> tuple[str, boo
         message_id, stream = requests.path_id(match[1]), match[2]
         services.store.message_for_reader(principal, message_id)
         return f"/v1/messages/{message_id}/{stream}", stream == "socket"
-    if match := _BUNDLE.fullmatch(path):
+    if match := _OF_JOB.fullmatch(path):
         job_id = requests.path_id(match[1])
         services.store.job(principal, job_id)
-        return f"/v1/jobs/{job_id}/bundle.js", False
+        return f"/v1/jobs/{job_id}/{match[2]}", False
+    if match := _OF_PROJECT.fullmatch(path):
+        project_id, kind = requests.path_id(match[1]), match[2]
+        services.store.project_for_reader(principal, project_id)
+        return f"/v1/projects/{project_id}/{kind}", kind == "socket"
     raise errors.NotFound

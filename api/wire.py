@@ -40,9 +40,9 @@ def opens_attempt(position: int) -> bool:
 
 
 class Frame:
-    """One event on its way to readers. `position` is its packed id; `kind` its type."""
+    """One event on its way to readers. `position` is its packed id, 0 where it has none; `kind` its type."""
 
-    __slots__ = ("_chunk", "_sse", "_text", "kind", "payload", "position")
+    __slots__ = ("_chunk", "_plain_chunk", "_sse", "_text", "kind", "payload", "position")
 
     def __init__(self, kind: str, position: int, payload: bytes) -> None:
         self.kind = kind
@@ -51,6 +51,7 @@ class Frame:
         self._text: bytes | None = None
         self._sse: bytes | None = None
         self._chunk: bytes | None = None
+        self._plain_chunk: bytes | None = None
 
     @classmethod
     def of(cls, entry: Entry) -> Frame:
@@ -77,6 +78,17 @@ class Frame:
         if self._chunk is None:
             self._chunk = chunk(self.sse())
         return self._chunk
+
+    def plain_chunk(self) -> bytes:
+        """As `chunk`, without an `id`: for a stream of many messages, whose ids an EventSource could not resume by."""
+        if self._plain_chunk is None:
+            self._plain_chunk = chunk(plain_sse(self.payload))
+        return self._plain_chunk
+
+
+def plain_sse(payload: bytes) -> bytes:
+    """A Server-Sent Event without an `id`."""
+    return b"data: %b\n\n" % payload
 
 
 def text_frame(payload: bytes) -> bytes:

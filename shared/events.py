@@ -232,9 +232,3 @@ def split_for_deltas(text: str) -> Iterator[str]:
             yield from split_text(piece, MAX_DELTA_BYTES // 6)
         else:
             yield piece
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of the union, for the OpenAPI document."""
-    (schema,), components = msgspec.json.schema_components([StreamEvent], ref_template="#/components/schemas/{name}")
-    return {"schema": schema, "components": components}

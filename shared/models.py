@@ -158,6 +158,12 @@ class Message(Base):
             "author_id",
             postgresql_where=text("status IN ('pending', 'building')"),
         ),
+        # what a project's watchers follow
+        Index(
+            "ix_messages_unfinished_project",
+            "project_id",
+            postgresql_where=text("status IN ('pending', 'building')"),
+        ),
         # the sweeper: claimable, lapsed, endings not acknowledged
         Index(
             "ix_messages_claimable",

@@ -8,14 +8,49 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from shared import events, keys
 from shared.event_log import Entry, Publication
-from shared.records import DocumentChange, Ending, Job, Message
+from shared.events import StreamEvent
+from shared.lifecycle import JobStatus
+from shared.records import DocumentChange, Ending, Job, JobPhase, Message
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ready"):
+    """What a GET shows after it, together with what follows, is complete."""
+
+    version: int
+    """The document's."""
+    newest_message_id: UUID | None
+
+
+class MessageNotice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="message"):
+    """A message was made, or is to be answered again."""
+
+    message: Message
+
+
+class DocumentNotice(DocumentChange, frozen=True, kw_only=True, tag_field="type", tag="document"):
+    """The document has a new version."""
+
+
+class JobNotice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="job"):
+    """A component job has come further."""
+
+    job_id: UUID
+    message_id: UUID
+    name: str
+    status: JobStatus
+    phase: JobPhase | None
+    tries: int = msgspec.field(name="try")
+
+
+ProjectEvent: TypeAlias = Ready | MessageNotice | DocumentNotice | JobNotice | StreamEvent
+"""What a project's watcher gets."""
 
 OpsType = Literal["started", "finalized", "attempt", "cancelled"]
 
@@ -56,27 +91,28 @@ def ops(kind: OpsType, message_id: UUID, project_id: UUID, **fields: object) -> 
     return Publication(keys.OPS, msgspec.json.encode(line))
 
 
+def ready(version: int, newest_message_id: UUID | None) -> bytes:
+    """What a project's watcher is told first."""
+    return msgspec.json.encode(Ready(version=version, newest_message_id=newest_message_id))
+
+
 def message_made(message: Message) -> Publication:
-    payload = msgspec.json.encode({"type": "message", "message": message})
-    return Publication(keys.project_channel(message.project_id), payload)
+    return _to_watchers(message.project_id, MessageNotice(message=message))
 
 
 def document_changed(project_id: UUID, change: DocumentChange) -> Publication:
-    payload = msgspec.json.encode({"type": "document", **msgspec.to_builtins(change)})
-    return Publication(keys.project_channel(project_id), payload)
+    return _to_watchers(project_id, DocumentNotice(**msgspec.structs.asdict(change)))
 
 
 def job_changed(job: Job) -> Publication:
-    payload = {
-        "type": "job",
-        "jobId": job.id,
-        "messageId": job.message_id,
-        "name": job.name,
-        "status": job.status,
-        "phase": job.phase,
-        "try": job.tries,
-    }
-    return Publication(keys.project_channel(job.project_id), msgspec.json.encode(payload))
+    notice = JobNotice(
+        job_id=job.id, message_id=job.message_id, name=job.name, status=job.status, phase=job.phase, tries=job.tries
+    )
+    return _to_watchers(job.project_id, notice)
+
+
+def _to_watchers(project_id: UUID, notice: MessageNotice | DocumentNotice | JobNotice) -> Publication:
+    return Publication(keys.project_channel(project_id), msgspec.json.encode(notice))
 
 
 def cancel_asked(message_id: UUID) -> Publication:

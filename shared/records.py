@@ -20,6 +20,9 @@ JsonValue: TypeAlias = Any
 
 JobPhase: TypeAlias = Literal["writing", "checking", "bundling"]
 
+JobMark: TypeAlias = tuple[JobStatus, JobPhase | None, int]
+"""How far a job has come: its status, its phase, its try."""
+
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks: a token's user and scopes."""
@@ -124,6 +127,10 @@ class Job(_Public, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def mark(self) -> JobMark:
+        return self.status, self.phase, self.tries
+
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     """The pair that a submit made, or made before under the same key."""
@@ -152,6 +159,40 @@ class ReaderRow(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_final(self) -> bool:
         return self.status not in (MessageStatus.PENDING, MessageStatus.BUILDING)
+
+
+class ProjectState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a project has come."""
+
+    version: int
+    newest_message_id: UUID | None
+    newest_queue_number: int
+    """Rises with each message that is submitted or retried."""
+    unfinished: tuple[UUID, ...]
+    """Its unfinished messages, oldest first."""
+    jobs: dict[UUID, JobMark]
+    """The jobs of those."""
+
+
+class Since(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a reader of a project knows: the document up to `version`, the messages up to `message_id` (None: there
+    were none) and what was submitted or retried up to `queue_number`."""
+
+    version: int
+    message_id: UUID | None
+    queue_number: int
+
+
+class ProjectNews(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader of a project lacks, oldest first."""
+
+    state: ProjectState
+    jobs: tuple[Job, ...] = ()
+    changes: tuple[DocumentChange, ...] = ()
+    messages: tuple[Message, ...] = ()
+    """Those that are new, and those that were retried."""
+    is_whole: bool = True
+    """Whether these are all."""
 
 
 class StoredCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from typing import Final
+from uuid import UUID
 
 from shared import event_log, keys, notices, settings
 from shared.closing import append_ending, close
@@ -95,7 +96,8 @@ class Sweeper:
         began_at = time.monotonic()
         for found in self._store.to_close(limit=BATCH, max_tries=self._settings.max_tries):
             try:
-                close(self._store, log, found)
+                if close(self._store, log, found) is not None and log is not None:
+                    self._ring_for_next(found.project_id)
             except StoreUnavailable:
                 raise
             except Exception:
@@ -103,6 +105,11 @@ class Sweeper:
                 _log.exception("message %s could not be closed", found.message_id)
             if time.monotonic() - began_at > self._settings.lease_s / 4:
                 return  # the rest has its turn in the next round, after the leases
+
+    def _ring_for_next(self, project_id: UUID) -> None:
+        following = self._store.next_in_line(project_id)
+        if following is not None:
+            self._doorbell.ring(following)
 
     def _append_endings(self) -> None:
         for ending in self._store.endings_to_append(limit=BATCH, older_than_s=ENDING_AGE_S):

@@ -44,6 +44,8 @@ def register(app: Celery) -> None:
         """A bell: look whether the message's component is there to be built."""
         if workshop is None or compiler is None or workshop.leases.is_draining:
             return
+        if workshop.streams.silent_s > workshop.settings.lease_s / 2:
+            return  # as a turn: the bell is rung again
         try:
             run_build(workshop, compiler, UUID(message_id))
         except StoreUnavailable:

@@ -20,6 +20,7 @@ COMPONENT_TOOL: Final = "generateRemotionComponent"
 _MOST_EDIT_TRIES: Final = 2
 _INLINE_SCRIPT = re.compile(r"^#script ", re.MULTILINE)
 _DOCUMENT = re.compile(r"^[ \t]*<document\b[^>\n]*>[ \t]*\n(?P<json>.*?)^[ \t]*</document>", re.DOTALL | re.MULTILINE)
+_COMPONENTS = re.compile(r"^<components>[ \t]*\n(?P<json>.*?)^</components>", re.DOTALL | re.MULTILINE)
 _BUILDER_MARK = re.compile(r"^\s*chatrelay-builder\b", re.MULTILINE)
 _SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 _GOOD_BEGINNING = re.compile(
@@ -72,9 +73,10 @@ def plan(messages: Sequence[Message], tools: Sequence[OfferedTool]) -> Plan:
     asked = "" if newest is None else messages[newest].text.strip()
     if not tools and _BUILDER_MARK.search(system):
         # the first request describes it; those that follow tell what is wrong with the answer
-        described = next((message.text for message in messages if message.role == "user"), "")
-        return Plan(text=components.component_answer(described))
+        described = [message.text for message in messages if message.role == "user"] or [""]
+        return Plan(text=components.component_answer(described[0], repairs=len(described) - 1))
     offered = frozenset(tool.function.name for tool in tools)
+    asked = components.placement(asked, built_components(system)) or asked
     if tool_turns_after(messages, newest):
         return _after_tools(asked, messages[(newest or 0) :], offered)
     return _first_round(asked, parse_document(system), offered)
@@ -89,6 +91,16 @@ def parse_document(text: str) -> Any:
         return msgspec.json.decode(found[-1]["json"])
     except msgspec.DecodeError:
         return prose.NO_DOCUMENT
+
+
+def built_components(text: str) -> list[tuple[str, str]]:
+    """Ids and names of the list between `<components>` and `</components>`, newest first."""
+    found = list(_COMPONENTS.finditer(text))
+    try:
+        listed = msgspec.json.decode(found[-1]["json"], type=list[dict[str, Any]]) if found else []
+    except msgspec.DecodeError:
+        return []
+    return [(str(component.get("id")), str(component.get("name"))) for component in listed]
 
 
 def _first_round(asked: str, document: Any, offered: frozenset[str]) -> Plan:

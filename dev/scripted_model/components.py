@@ -6,6 +6,7 @@ The TSX imports from `react` and `remotion` only, and of the latter only `Absolu
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,6 +53,8 @@ _FILLER: Final = frozenset(
         "animations",
         "effect",
         "effects",
+        "broken",
+        "hopelessly",
         "called",
         "named",
     }
@@ -85,8 +88,34 @@ def _name_for(description: str) -> str:
     return "".join(word[:1].upper() + word[1:].lower() for word in words)[:40] or "Effect"
 
 
-def component_answer(request: str) -> str:
-    """One code fence of TSX for what the builder's request describes."""
+_PLACEMENT = re.compile(
+    r"^\W*(?:please\s+|now\s+|ok(?:ay)?\W+)*(?:add|place|put|insert|use|show)\s+"
+    r"(?:(?:it|that|this)\b|(?:the|my|our)\s+(?:(?P<name>[\w ]+?)\s+)?component\b)",
+    re.IGNORECASE,
+)
+
+
+def placement(text: str, built: Sequence[tuple[str, str]]) -> str | None:
+    """The request to place a built component, by its id, where the message asks for one; `built` are (id, name), newest
+    first. None where it asks for none, or for one that was not built.
+    """
+    found = _PLACEMENT.match(text)
+    if found is None or not built:
+        return None
+    name = found["name"]
+    if name is None:
+        return f"add a custom scene that shows {built[0][0]}"
+    wanted = name.replace(" ", "").lower()
+    named = next((component for component, known in built if known.lower() == wanted), None)
+    return None if named is None else f"add a custom scene that shows {named}"
+
+
+def component_answer(request: str, *, repairs: int = 0) -> str:
+    """One code fence of TSX for what the builder's request describes.
+
+    Where that is to be broken, the first one has a mistake, and those after `repairs` complaints
+    have not; where it is to be hopelessly broken, all have.
+    """
     description = request.lower()
     body = next((body for words, body in _BODIES if re.search(rf"\b(?:{words})", description)), _TITLE)
     named = re.search(r"\b(?:name|called|named)\b[\"'`:\s]+(?P<name>[A-Z]\w{0,63})", request)
@@ -97,6 +126,8 @@ def component_answer(request: str) -> str:
         .replace("__COLOR__", colors[0] if colors else "#38bdf8")
         .replace("__TEXT__", json.dumps(words_shown))
     )
+    if re.search(r"\bhopelessly broken\b", description) or (repairs == 0 and re.search(r"\bbroken\b", description)):
+        source = source.replace("</AbsoluteFill>", "</AbsoluteFull>")
     return f"```tsx\n{source.strip()}\n```\n"
 
 
@@ -256,7 +287,27 @@ export default function __NAME__() {
 }
 """
 
+_COUNTDOWN: Final = """
+import React from "react";
+import { AbsoluteFill, interpolate, useCurrentFrame, useVideoConfig } from "remotion";
+
+export default function __NAME__() {
+  const frame = useCurrentFrame();
+  const { fps, height, durationInFrames } = useVideoConfig();
+  const left = Math.ceil((durationInFrames - frame) / fps);
+  const scale = interpolate(frame % fps, [0, fps], [1, 0.7]);
+  return (
+    <AbsoluteFill style={{ backgroundColor: "#0f172a", alignItems: "center", justifyContent: "center" }}>
+      <div style={{ color: "__COLOR__", fontFamily: "sans-serif", fontSize: height * 0.4, transform: `scale(${scale})` }}>
+        {left}
+      </div>
+    </AbsoluteFill>
+  );
+}
+"""
+
 _BODIES: Final = (
+    (r"count ?down|counter", _COUNTDOWN),
     (r"ball|bounc", _BALL),
     (r"confetti|particle|snow|rain|sparkle|firework", _CONFETTI),
     (r"type ?writer|typing", _TYPEWRITER),

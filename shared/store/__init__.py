@@ -13,6 +13,7 @@ from shared.store.messages import Idempotency, MessageStore, SubmitLimits
 from shared.store.projects import ProjectStore
 from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
 from shared.store.turns import Built, EditDocument, Effect, StartJob, Told, TurnStore
+from shared.store.watching import WatchStore
 
 __all__ = [
     "Built",
@@ -29,5 +30,7 @@ __all__ = [
 ]
 
 
-class Store(AccessStore, ProjectStore, HistoryStore, MemberStore, MessageStore, TurnStore, BuildStore, SweepStore):
+class Store(
+    AccessStore, ProjectStore, HistoryStore, MemberStore, MessageStore, TurnStore, BuildStore, SweepStore, WatchStore
+):
     """Every question and every write, by what they mean; the mixins are its chapters."""

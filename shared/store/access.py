@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -92,11 +93,33 @@ class AccessStore(Transactions):
             ).scalar_one()
         return ticket, expires_at
 
-    def redeem_ticket(self, ticket: str, path: str) -> Principal | None:
-        """Who asked for the ticket; None unless it is good for `path`. Of two that race for a single use, one gets it."""
+    def create_stream_tickets(self, principal: Principal, token_sha256: bytes, paths: Sequence[str]) -> list[str]:
+        """A ticket for each of the paths, in their order, good for 10 minutes."""
+        tickets = [secrets.token_urlsafe(32) for _ in paths]
+        made = [
+            {
+                "sha256": digest(ticket),
+                "user_id": principal.user_id,
+                "token_sha256": token_sha256,
+                "path": path,
+                "single_use": False,
+                "expires_at": func.now() + timedelta(seconds=STREAM_TICKET_S),
+            }
+            for ticket, path in zip(tickets, paths, strict=True)
+        ]
+        if made:
+            with self._transaction() as connection:
+                connection.execute(insert(Ticket).values(made))
+        return tickets
+
+    def redeem_ticket(self, ticket: str, path: str) -> tuple[Principal, bytes] | None:
+        """Who asked for the ticket, and the digest of the token that it stands for; None unless it is good for `path`.
+
+        Of two that race for a single use, one gets it.
+        """
         with self._transaction() as connection:
             row = connection.execute(
-                select(Ticket.single_use, User.id, User.name, Token.scopes)
+                select(Ticket.single_use, Ticket.token_sha256, User.id, User.name, Token.scopes)
                 .join(User, User.id == Ticket.user_id)
                 .join(Token, Token.sha256 == Ticket.token_sha256)
                 .where(Ticket.sha256 == digest(ticket), Ticket.path == path, Ticket.expires_at > func.now(), _alive())
@@ -106,7 +129,7 @@ class AccessStore(Transactions):
                 return None
             if row.single_use:
                 connection.execute(delete(Ticket).where(Ticket.sha256 == digest(ticket)))
-        return Principal(user_id=row.id, user=row.name, scopes=frozenset(row.scopes))
+        return Principal(user_id=row.id, user=row.name, scopes=frozenset(row.scopes)), row.token_sha256
 
 
 def _alive() -> ColumnElement[bool]:

@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -51,6 +52,15 @@ class BuildStore(Transactions):
     def job(self, principal: Principal, job_id: UUID) -> Job:
         """Raises `NotFound`."""
         return job_record(self._seen_job(principal, job_id, *JOB_COLUMNS))
+
+    def built_jobs(self, principal: Principal, project_id: UUID, job_ids: Collection[UUID]) -> list[Job]:
+        """Those of the jobs that are the project's and have a bundle, oldest first. Raises `NotFound`."""
+        query = select(*JOB_COLUMNS).where(
+            ComponentJob.project_id == project_id, ComponentJob.id.in_(job_ids), ComponentJob.bundle.is_not(None)
+        )
+        with self._transaction() as connection:
+            role_in(connection, principal, project_id)
+            return [job_record(row) for row in connection.execute(query.order_by(ComponentJob.id))]
 
     def job_source(self, principal: Principal, job_id: UUID) -> tuple[str, str]:
         """The built component's TSX and its SHA-256 in hex. Raises `NotFound`, `NotBuilt`."""

@@ -289,7 +289,7 @@ def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> 
     if on_busy not in (OnBusy.REJECT, OnBusy.INTERRUPT):
         return number, ()
     pending = connection.execute(
-        select(Message.id, Message.queue_number, Message.lease_owner)
+        select(Message.id, Message.queue_number, Message.claimed_at)
         .where(Message.project_id == project.id, Message.status == MessageStatus.PENDING)
         .order_by(Message.queue_number)
         .with_for_update()  # who waits must not be claimed while it is moved up
@@ -298,13 +298,14 @@ def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> 
         return number, ()
     if on_busy is OnBusy.REJECT:
         raise Busy
-    running = tuple(row.id for row in pending if row.lease_owner is not None)
+    # what a worker has begun runs, also while it is between two of them
+    running = tuple(row.id for row in pending if row.claimed_at is not None)
     connection.execute(
         update(Message)
         .where(Message.id.in_(running), Message.status == MessageStatus.PENDING)
         .values(cancel_requested_at=func.coalesce(Message.cancel_requested_at, func.now()))
     )
-    waiting = [row.queue_number for row in pending if row.lease_owner is None]
+    waiting = [row.queue_number for row in pending if row.claimed_at is None]
     if not waiting:
         return number, running
     # the newcomer goes first: it takes the first waiting number, and all that wait move up by one
@@ -314,7 +315,7 @@ def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> 
         .where(
             Message.project_id == project.id,
             Message.status == MessageStatus.PENDING,
-            Message.lease_owner.is_(None),
+            Message.claimed_at.is_(None),
         )
         .values(queue_number=Message.queue_number + 1)
     )

@@ -118,9 +118,16 @@ def test_text_is_shown_while_the_model_still_writes(site: Site, open_project: Ca
     expect(answer).to_have_attribute("aria-busy", "false")
 
 
-def test_every_suggestion_works_without_a_real_model(site: Site, open_project: Callable[..., Watched]) -> None:
-    page = open_project().page
-    suggestions = page.locator("button.suggestion").all_inner_texts()
+def test_every_suggestion_works_without_a_real_model(
+    stack: Callable[..., Stack], watch: Callable[..., Watched]
+) -> None:
+    """One of them builds a component, so that a builder has to be there."""
+    own = stack(builders=1)
+    site = Site(own.urls[0], own.token, own.model)
+    watched = watch(site.origin)
+    enter(watched, site, site.call("POST", "/v1/projects", {"name": "Clip", "template": "video"}))
+    page = watched.page
+    suggestions = page.locator("button.suggestion .suggestion-text").all_inner_texts()
     assert len(suggestions) == 5
     for number, suggestion in enumerate(suggestions, start=1):
         ask(page, suggestion)
@@ -129,6 +136,8 @@ def test_every_suggestion_works_without_a_real_model(site: Site, open_project: C
     expect(page.locator('.tool-call[data-state="failed"]')).to_have_count(0)
     version = page.locator("[data-version]").get_attribute("data-version")
     assert version == "4", "three of the five change the document"
+    jobs = own.client().get(f"/v1/projects/{row_of(site, newest(page))['projectId']}/jobs").json()["items"]
+    assert [job["status"] for job in jobs] == ["success"], "one of the five builds a component"
 
 
 def test_a_tool_call_unfolds_to_what_was_asked_and_what_it_did(
@@ -484,7 +493,7 @@ def test_text_written_from_right_to_left_is_shown_so(site: Site, open_project: C
     ask(page, "שלום")
     paragraph = newest(page).locator(".markdown p")
     expect(paragraph).to_have_text("שלום וברכה")
-    assert paragraph.evaluate("(element) => getComputedStyle(element).direction") == "rtl"
+    expect(paragraph).to_have_css("direction", "rtl")
 
 
 # Signing in, projects, keys

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page
+
+from shared.lifecycle import ErrorCode
 
 FOLD_CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "cases" / "fold.json").read_text(encoding="utf-8")
@@ -237,7 +240,8 @@ def test_what_a_model_writes_brings_no_script_no_picture_and_no_other_link(modul
         hostile,
     )
     assert not {"script", "img", "iframe", "style"} & set(found["tags"])
-    assert set(found["attributes"]) <= {"dir", "href", "target", "rel", "tabindex", "data-language"}
+    ours = {"class", "role", "aria-label", "type", "tabindex", "dir"}
+    assert set(found["attributes"]) <= {"href", "target", "rel", *ours}
     assert set(found["links"]) <= {"https:"}
 
 
@@ -281,3 +285,73 @@ def test_random_text_never_breaks_the_markdown(modules: Page) -> None:
         texts,
     )
     assert failures == []
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        ("# a\n\n## b\n\n### c\n\n# d\n", [3, 4, 5, 3]),
+        ("### a\n\n# b\n\n###### c\n", [3, 3, 4]),
+        ("# a\n\n## b\n\n### c\n\n#### d\n\n##### e\n", [3, 4, 5, 6, 6]),
+    ],
+)
+def test_headings_stand_below_the_pages_and_leave_no_level_out(modules: Page, text: str, levels: list[int]) -> None:
+    shown = modules.evaluate(SHOW_MARKDOWN, [[*text], True])
+    assert [int(level) for level in re.findall(r"<h(\d)", shown)] == levels
+
+
+def test_every_error_code_has_advice_of_its_own(modules: Page) -> None:
+    advice = modules.evaluate(
+        """async (codes) => {
+            const { adviceFor } = await import("/static/app/advice.js");
+            return codes.map((code) => adviceFor(code).words);
+        }""",
+        [*ErrorCode, "something new"],
+    )
+    assert len(set(advice)) == len(ErrorCode) + 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "places"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": 1, "b": 2}, {"a": 3}, [("/a", ["1"], ["3"]), ("/b", ["2"], [])]),
+        ([1, 2, 3], [1, 9, 2, 3], [("/1", [], ["9"])]),
+        (
+            [{"id": "a"}, {"id": "b", "x": 1}],
+            [{"id": "b", "x": 2}],
+            [("/0", ["{", '  "id": "a"', "}"], []), ("/0/x", ["1"], ["2"])],
+        ),
+        ({"a/b": None}, {"a/b": {}}, [("/a~1b", ["null"], ["{}"])]),
+        ({"a": []}, [], [("", ["{", '  "a": []', "}"], ["[]"])]),
+    ],
+)
+def test_a_change_is_lines_that_went_and_lines_that_came(
+    modules: Page, before: Any, after: Any, places: list[tuple[str, list[str], list[str]]]
+) -> None:
+    found = modules.evaluate(
+        """async ([before, after]) => {
+            const { changesBetween } = await import("/static/app/changes.js");
+            return changesBetween(before, after).places;
+        }""",
+        [before, after],
+    )
+    assert [(place["pointer"], place["removed"], place["added"]) for place in found] == places
+
+
+@pytest.mark.parametrize(
+    ("waiting", "order"),
+    [
+        ([("a", None, "writing"), ("b", 7, None), ("c", 5, None)], ["a", "c", "b"]),
+        ([("a", 1, "writing"), ("b", 2, None), ("c", 2, None)], ["a", "c", "b"]),
+        ([("a", None, None), ("b", 3, None)], ["b"]),
+    ],
+    ids=["by number", "the later of two first", "one that does not wait"],
+)
+def test_the_line_is_that_of_the_server(modules: Page, waiting: list[tuple[str, Any, Any]], order: list[str]) -> None:
+    rows = [
+        {"id": name, "role": "assistant", "status": "pending", "queueNumber": number, "activity": activity}
+        for name, number, activity in waiting
+    ]
+    found = modules.evaluate("async (rows) => (await import('/static/app/queue.js')).line(rows)", rows)
+    assert found == order

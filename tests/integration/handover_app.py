@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,10 +20,19 @@ from shared import event_log, settings
 from shared.event_log import EventLog
 from shared.events import EventId
 from shared.lifecycle import MessageStatus
-from shared.records import ReaderRow
+from shared.records import ProjectNews, ProjectState, ReaderRow, Since
 
 
 class EveryRow:
+    def project_states(self, project_ids: Collection[UUID]) -> dict[UUID, ProjectState]:
+        return {}
+
+    def project_news(self, project_id: UUID, since: Since | None, job_ids: Collection[UUID] = ()) -> ProjectNews | None:
+        return None
+
+    def members_among(self, pairs: Collection[tuple[UUID, UUID]]) -> frozenset[tuple[UUID, UUID]]:
+        return frozenset(pairs)
+
     def reader_rows(self, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow]:
         return {
             message_id: ReaderRow(

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,13 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from api.catch_up import ReaderSource
-from api.relay import MessageTarget, Relay
+from api.relay import MessageTarget, Relay, Target
 from shared import event_log, events, settings
 from shared.errors import StoreUnavailable
 from shared.event_log import Entry, EventLog
 from shared.events import Delta, EventId, Finalized, Snapshot, Status, StreamEvent
 from shared.lifecycle import MessageStatus
-from shared.records import ReaderRow
+from shared.records import ProjectNews, ProjectState, ReaderRow, Since
 from shared.transcript import Transcript, fold
 
 PATIENCE_S = 30.0
@@ -43,6 +43,7 @@ class Rows(ReaderSource):
     def __init__(self) -> None:
         self._rows: dict[uuid.UUID, ReaderRow] = {}
         self.is_down = False
+        self.strangers: set[tuple[uuid.UUID, uuid.UUID]] = set()
         self.reads = 0
         self.was_read = threading.Condition()
 
@@ -53,6 +54,19 @@ class Rows(ReaderSource):
         if self.is_down:
             raise StoreUnavailable
         return {message_id: row for message_id in message_ids if (row := self._rows.get(message_id)) is not None}
+
+    def project_states(self, project_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, ProjectState]:
+        raise AssertionError("nobody watches a project here")
+
+    def project_news(
+        self, project_id: uuid.UUID, since: Since | None, job_ids: Collection[uuid.UUID] = ()
+    ) -> ProjectNews | None:
+        raise AssertionError("nobody watches a project here")
+
+    def members_among(self, pairs: Collection[tuple[uuid.UUID, uuid.UUID]]) -> frozenset[tuple[uuid.UUID, uuid.UUID]]:
+        if self.is_down:
+            raise StoreUnavailable
+        return frozenset(pairs) - self.strangers
 
     def wait_reads(self, more: int) -> None:
         """Until `more` reads have begun from now on."""
@@ -162,7 +176,8 @@ class Story:
 class Stage:
     """A relay, and what it stands on."""
 
-    def __init__(self, url: str, **environment: Any) -> None:
+    def __init__(self, url: str, *, store: ReaderSource | None = None, **environment: Any) -> None:
+        """`store` is read in place of the rows in memory."""
         self.url = url
         self.log = EventLog(event_log.connect(url))
         self.rows = Rows()
@@ -173,7 +188,7 @@ class Stage:
             | {f"CHATRELAY_{name.upper()}": str(value) for name, value in ({"idle_check_s": 0.2} | environment).items()}
         )
         self.relay = Relay(
-            redis_url=url, log=self.log, rows=self.rows, settings=self.settings, on_cancel=self._on_cancel
+            redis_url=url, log=self.log, rows=store or self.rows, settings=self.settings, on_cancel=self._on_cancel
         )
         self.relay.start()
         self._clients: list[Client] = []
@@ -185,14 +200,14 @@ class Stage:
     def story(self) -> Story:
         return Story(self.log, self.rows)
 
-    def socket(self, target: MessageTarget) -> SocketClient:
+    def socket(self, target: Target) -> SocketClient:
         theirs, ours = socket.socketpair()
         self.relay.adopt_socket(ours, target, self.relay.admit(target.user_id))
         client = SocketClient(theirs)
         self._clients.append(client)
         return client
 
-    def stream(self, target: MessageTarget, **options: Any) -> StreamClient:
+    def stream(self, target: Target, **options: Any) -> StreamClient:
         theirs, ours = socket.socketpair()
         self.relay.adopt_sse(ours, target, self.relay.admit(target.user_id), **options)
         client = StreamClient(theirs)

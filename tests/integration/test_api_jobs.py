@@ -149,3 +149,41 @@ def test_a_build_is_cancelled_and_retried_over_http(api: Api) -> None:
 def test_the_openapi_document_has_the_jobs(api: Api) -> None:
     document = json.loads(api.nobody().get("/openapi.json").text)
     assert "409" in document["paths"]["/v1/jobs/{jobId}/bundle.js"]["get"]["responses"]
+
+
+# --- previews ---------------------------------------------------------------------------------------------------
+
+
+def test_a_preview_s_frame_may_load_its_own_modules_and_components_alone(api: Api) -> None:
+    anna = api.person()
+    project_id = anna.project(template="video")["id"]
+    job_id = built(api, anna, project_id)
+    elsewhere = built(api, anna, anna.project()["id"])
+    scenes = [
+        {"id": f"s{index}", "type": "custom", "start": 12, "duration": 1, "data": {"componentId": component}}
+        for index, component in enumerate((job_id, elsewhere, "x", str(uuid.uuid4())))
+    ]
+    patch = [{"op": "add", "path": "/scenes/-", "value": scene} for scene in scenes]
+    answered(anna.patch(f"/v1/projects/{project_id}/document", patch, media_type="application/json-patch+json"), 200)
+    for path in (f"/v1/projects/{project_id}/preview", f"/v1/jobs/{job_id}/preview"):
+        ticket = answered(anna.post("/v1/tickets", {"path": path}), 201)["ticket"]
+        frame = api.nobody().get(f"{path}?ticket={ticket}")
+        assert (frame.status_code, frame.mimetype) == (200, "text/html")
+        directives = {part.split()[0]: part.split()[1:] for part in frame.headers["Content-Security-Policy"].split(";")}
+        assert directives["sandbox"] == ["allow-scripts"]
+        assert directives["default-src"] == directives["connect-src"] == ["'none'"]
+        assert directives["script-src"][1:] == [
+            f"http://localhost{it}"
+            for it in ("/static/vendor/react.js", "/static/preview/", f"/v1/jobs/{job_id}/bundle.js")
+        ]
+        assert elsewhere not in frame.text
+        url = frame.text.split('"url":"')[1].split('"')[0]
+        assert api.nobody().get(url, headers={"Origin": "null"}).text == BUNDLE
+        refused(api.nobody().get(f"{path}?ticket={url.split('=')[1]}"), 401, "unauthorized")
+    refused(api.person().post("/v1/tickets", {"path": path}), 404, "not_found")
+
+
+def test_only_modules_of_frames_are_open_to_other_origins(api: Api) -> None:
+    for path in ("/static/preview/main.js", "/static/vendor/react.js"):
+        assert api.nobody().get(path).headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Origin" not in api.nobody().get("/static/app/main.js").headers

@@ -277,6 +277,19 @@ def test_interrupt_asks_what_runs_to_end_and_goes_before_all_that_wait(scene: Sc
     assert scene.claim(waiting) is not None
 
 
+def test_interrupt_also_ends_what_is_between_two_workers(scene: Scene) -> None:
+    """A message that was begun and handed back runs, though nobody holds it at this moment."""
+    begun = scene.claimed()
+    scene.store.hand_back(begun)
+    waiting = scene.message()
+    pair = scene.submit(on_busy=OnBusy.INTERRUPT)
+    assert pair.interrupted == (begun.message_id,)
+    numbers = [scene.row(id_)["queue_number"] for id_ in (begun.message_id, pair.assistant_message.id, waiting)]
+    assert numbers == sorted(numbers)
+    assert scene.claim(begun.message_id) is None
+    assert scene.claim(pair.assistant_message.id) is None, "what ran has not ended yet"
+
+
 def test_two_interrupts_leave_a_queue_without_doubles(scene: Scene) -> None:
     waiting = [scene.message() for _ in range(3)]
     first = scene.message(on_busy=OnBusy.INTERRUPT)

@@ -233,7 +233,6 @@ def test_a_message_whose_workers_were_lost_too_often_ends_with_the_text_of_the_l
 def test_the_next_message_goes_on_behind_one_that_was_closed(bench: Bench) -> None:
     first, second = bench.ask(), bench.ask()
     bench.sql("UPDATE messages SET tries = 3 WHERE id = :id", id=first)
-    rung_long_ago(bench)
     sweeper(bench).sweep()
     assert bench.check(first)[0].status == "error"
     assert bench.bells() == 1

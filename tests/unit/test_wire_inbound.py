@@ -63,7 +63,7 @@ def test_a_messages_size_is_counted_in_bytes(chars: str, is_flood: bool) -> None
 
 def test_after_a_flood_nothing_is_heard() -> None:
     said = heard(spoken(*['{"type":"cancel"}'] * 30))
-    assert said == [Cancel()] * 20 + [Misbehaved(CloseCode.FLOOD)]
+    assert said == [Cancel(None)] * 20 + [Misbehaved(CloseCode.FLOOD)]
 
 
 def test_a_close_is_answered_with_its_code() -> None:

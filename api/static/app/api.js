@@ -37,8 +37,8 @@ export class NoAnswer extends Error {
   }
 }
 
-/** Sends one request; the parsed answer, null where it has no body. Throws ApiError or NoAnswer. */
-export async function request(method, url, { token, body, headers } = {}) {
+/** Sends one request; the parsed answer, null where it has no body, its text with `asText`. Throws ApiError or NoAnswer. */
+export async function request(method, url, { token, body, headers, asText = false } = {}) {
   const options = { method, headers: { Accept: "application/json", ...headers } };
   options.signal = AbortSignal.timeout(DEADLINE_MS);
   if (token) options.headers.Authorization = `Bearer ${token}`;
@@ -54,6 +54,7 @@ export async function request(method, url, { token, body, headers } = {}) {
   } catch (cause) {
     throw new NoAnswer(cause);
   }
+  if (response.ok && asText) return text;
   const parsed = parseJson(text);
   if (response.ok) return parsed;
   const problem = parsed !== null && typeof parsed === "object" ? parsed : {};

@@ -1,6 +1,6 @@
 /**
- * A client of chatrelay for a browser: the HTTP calls, and following a message over a WebSocket without losing an
- * event or showing one twice. It needs nothing of the page around it.
+ * A client of chatrelay for a browser: the HTTP calls, and following a message, or all of a project, over a WebSocket
+ * without losing an event or showing one twice. It needs nothing of the page around it.
  *
  *     const client = new ChatRelay({ token });
  *     const { assistantMessage } = await client.submit(projectId, "Hello");
@@ -31,6 +31,8 @@ const SUBMIT_TRIES = 6;
 const ROW_AFTER_FAILURES = 3;
 /** A socket that was open for so long did not fail at once. */
 const STEADY_AFTER_MS = 5000;
+/** What a project's socket tells beside the events of its messages. */
+const PROJECT_EVENTS = new Set(["message", "document", "job"]);
 /** Silence on a socket after which a ping is sent; how long its answer may take before the socket is given up. */
 const PING_AFTER_MS = 15_000;
 const PONG_WITHIN_MS = 10_000;
@@ -91,13 +93,26 @@ export class ChatRelay {
     return this.request("GET", `/v1/messages/${messageId}`);
   }
 
+  /** The document as it was at a version: `{version, document}`. */
+  documentAt(projectId, version) {
+    return this.request("GET", `/v1/projects/${projectId}/versions/${version}`);
+  }
+
+  /** Whose token this is: `{user, scopes}`. */
+  me() {
+    return this.request("GET", "/v1/me");
+  }
+
   /**
    * Sends a message: `{userMessage, assistantMessage, socketUrl, eventsUrl}`. Where the outcome is unknown (no answer,
    * a 5xx) it is repeated under the same key, which never makes a second message; after the last try the exception of
    * that one is thrown, and calling again with the same key and content is still safe. A refusal is thrown at once.
+   * `onBusy` says what becomes of it while an answer is unfinished: "queue", "parallel", "reject" or "interrupt".
    */
-  async submit(projectId, content, { key = newKey(), model = null, onTryAgain = () => {} } = {}) {
-    const body = model ? { content, model } : { content };
+  async submit(projectId, content, { key = newKey(), model = null, onBusy = null, onTryAgain = () => {} } = {}) {
+    const body = { content };
+    if (model) body.model = model;
+    if (onBusy) body.onBusy = onBusy;
     const headers = { "Idempotency-Key": key };
     for (let failures = 1; ; failures += 1) {
       try {
@@ -119,7 +134,23 @@ export class ChatRelay {
     return this.request("POST", `/v1/messages/${messageId}/retry`);
   }
 
-  /** A ticket for one socket on this path, good for half a minute. */
+  /** A component job. */
+  job(jobId) {
+    return this.request("GET", `/v1/jobs/${jobId}`);
+  }
+
+  /** A built component's TSX. */
+  jobSource(jobId) {
+    return this.request("GET", `/v1/jobs/${jobId}/source`, { asText: true });
+  }
+
+  /** Patches the document (RFC 6902) where it still is `version`, and throws an ApiError of the status 412 where not. */
+  patchDocument(projectId, operations, version) {
+    const headers = { "Content-Type": "application/json-patch+json", "If-Match": `"${version}"` };
+    return this.request("PATCH", `/v1/projects/${projectId}/document`, { body: operations, headers });
+  }
+
+  /** A ticket for this path: for one socket within half a minute, for a preview within ten minutes. */
   async ticket(path) {
     const { ticket } = await this.request("POST", "/v1/tickets", { body: { path } });
     return ticket;
@@ -138,14 +169,27 @@ export class ChatRelay {
     following.done = following.run();
     return following;
   }
+
+  /**
+   * Watches a project until `stop()`: its messages' events, and `message`, `document` and `job`.
+   *
+   * `onReady({version, newestMessageId})` comes first, and again with each new connection: what a GET shows after it,
+   * together with what `onEvent` gets from then on, is complete. A new connection begins anew with the newest attempt of
+   * each unfinished message: fold ignores what it knows. `onFailing()` is called after each try, once several have failed
+   * in a row: no socket may pass here at all, and a GET may. The others are as in `follow`.
+   */
+  watch(projectId, { onReady, onEvent, onConnection = () => {}, onRefused = () => {}, onFailing = () => {} }) {
+    const watching = new Watching(this, projectId, { onReady, onEvent, onConnection, onRefused, onFailing });
+    watching.done = watching.run();
+    return watching;
+  }
 }
 
-class Following {
-  constructor(client, messageId, { after, onEvent, onConnection, onRefused }) {
+/** One socket after the other on a path, until the server says that it is enough, or `stop()`. */
+class Line {
+  constructor(client, path, { onConnection, onRefused }) {
     this.client = client;
-    this.messageId = messageId;
-    this.position = after;
-    this.onEvent = onEvent;
+    this.path = path;
     this.onConnection = onConnection;
     this.onRefused = onRefused;
     this.stopping = new AbortController();
@@ -164,13 +208,11 @@ class Following {
         if (this.stopping.signal.aborted) return null;
         if (closeCode !== 1000) this.onConnection(false);
         if (CLOSE_CODES[closeCode]?.reconnect === false && closeCode !== 1000) {
-          this.onRefused(new Error(CLOSE_CODES[closeCode].meaning));
+          this.onRefused(Object.assign(new Error(CLOSE_CODES[closeCode].meaning), { closeCode }));
           return null;
         }
-        if (closeCode === 1000 || this.failures >= ROW_AFTER_FAILURES) {
-          const row = await this.client.message(this.messageId);
-          if (FINAL_STATUSES.has(row.status)) return row;
-        }
+        const result = await this.afterSocket(closeCode);
+        if (result) return result;
       } catch (error) {
         if (this.stopping.signal.aborted) return null;
         this.onConnection(false);
@@ -187,9 +229,8 @@ class Following {
 
   /** Opens one socket and hands on what comes; the code that it was closed with, 1006 where it broke. */
   async readOneSocket() {
-    const path = `/v1/messages/${this.messageId}/socket`;
-    const ticket = await this.client.ticket(path);
-    const url = new URL(path + query({ after: this.position, ticket }), this.client.origin);
+    const ticket = await this.client.ticket(this.path);
+    const url = new URL(this.path + query({ ...this.parameters(), ticket }), this.client.origin);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     if (this.stopping.signal.aborted) return 1000;
     const socket = new WebSocket(url);
@@ -225,6 +266,25 @@ class Following {
       };
     });
   }
+}
+
+class Following extends Line {
+  constructor(client, messageId, { after, onEvent, ...handlers }) {
+    super(client, `/v1/messages/${messageId}/socket`, handlers);
+    this.messageId = messageId;
+    this.position = after;
+    this.onEvent = onEvent;
+  }
+
+  parameters() {
+    return { after: this.position };
+  }
+
+  async afterSocket(closeCode) {
+    if (closeCode !== 1000 && this.failures < ROW_AFTER_FAILURES) return null;
+    const row = await this.client.message(this.messageId);
+    return FINAL_STATUSES.has(row.status) ? row : null;
+  }
 
   /** Hands the event on where it is the next one; false where events before it are missing. */
   take(event) {
@@ -236,6 +296,32 @@ class Following {
       return true;
     }
     return this.position !== null && compareEventIds(event.id, this.position) <= 0;
+  }
+}
+
+class Watching extends Line {
+  constructor(client, projectId, { onReady, onEvent, onFailing, ...handlers }) {
+    super(client, `/v1/projects/${projectId}/socket`, handlers);
+    this.onReady = onReady;
+    this.onEvent = onEvent;
+    this.onFailing = onFailing;
+  }
+
+  parameters() {
+    return {};
+  }
+
+  async afterSocket() {
+    if (this.failures >= ROW_AFTER_FAILURES) this.onFailing();
+    return null;
+  }
+
+  take(frame) {
+    if (frame.type === "ready") {
+      this.failures = 0;
+      this.onReady(frame);
+    } else if (frame.id !== undefined || PROJECT_EVENTS.has(frame.type)) this.onEvent(frame);
+    return true;
   }
 }
 

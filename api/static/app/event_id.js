@@ -9,6 +9,10 @@ export function parseEventId(id) {
   return [Number(match[1]), Number(match[2])];
 }
 
+export function attemptOf(id) {
+  return parseEventId(id)[0];
+}
+
 /** Below zero where `left` comes before `right`, zero where they are the same event, above zero where it comes after. */
 export function compareEventIds(left, right) {
   const [leftAttempt, leftN] = parseEventId(left);

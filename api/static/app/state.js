@@ -3,6 +3,7 @@
  */
 import { computed, signal } from "../vendor/signals.js";
 import { FINAL_STATUSES } from "./fold.js";
+import { line } from "./queue.js";
 import { matchesIn } from "./search.js";
 
 /** The token, or null where nobody is signed in. */
@@ -67,17 +68,31 @@ export const members = signal({ items: [], isLoading: false, error: null });
 /** Whether the document changed while the reader looked at the chat (narrow screens). */
 export const documentUnseen = signal(false);
 
+/** Component jobs that are known, by their ids. */
+export const jobs = signal(new Map());
+
 /** Ids of the messages, oldest first, and each one's state (fold.js) in a signal of its own. */
 export const messageIds = signal([]);
 export const messages = new Map();
 /** The cursor of the next older page; null where there is none. */
 export const olderCursor = signal(null);
 export const loadingOlder = signal(false);
-/** What was written here and is not known to be stored: `{key, content, model, state, detail}`, the state one of sending,
- * unknown (trying again) and failed. */
+/** What was written here and is not known to be stored: `{key, content, model, onBusy, state, detail}`, the state one of
+ * sending, unknown (trying again) and failed. */
 export const outbox = signal([]);
 /** Text to put into the composer, with a number that rises each time. */
 export const draft = signal({ text: "", turn: 0 });
+/** The id of the user's message whose text is in the composer to be asked again with changes, or null. */
+export const rewriting = signal(null);
+/** What the next message does while an answer is unfinished: "queue", "parallel" or "interrupt". */
+export const onBusy = signal("queue");
+/** What tool calls did to the document: toolCallId to a signal of null, until somebody wants to see it, or of `{state:
+ * "loading" | "ready" | "failed", version, places, more, detail}`. Read by `changesOf`. */
+export const changes = new Map();
+export function changesOf(toolCallId) {
+  if (!changes.has(toolCallId)) changes.set(toolCallId, signal(null));
+  return changes.get(toolCallId);
+}
 
 /** Rises each time that the composer is to have the focus. */
 export const composerFocus = signal(0);
@@ -94,17 +109,43 @@ export const tab = signal("chat");
 export const side = signal("document");
 /** Whether the list of projects is open where it has no column of its own. */
 export const drawerOpen = signal(false);
-/** What is asked in a dialog: `{kind: "create" | "settings" | "members" | "delete", project?}`, or null. */
+/** What is asked in a dialog: `{kind: "create" | "settings" | "members" | "delete" | "keys", project?}`, or null. */
 export const dialog = signal(null);
 export const model = signal(null);
 
-/** The oldest unfinished assistant message's id: the one that Stop stops; null where none is. */
+/** Whether the user may write in the open project; who only may read it is shown nothing that writes. */
+export const canWrite = computed(() => project.value?.role !== "viewer");
+
+const unfinished = computed(() =>
+  messageIds.value
+    .map((id) => messages.get(id).value)
+    .filter(({ role, status }) => role === "assistant" && !FINAL_STATUSES.has(status)),
+);
+/** The id of the assistant message that Stop stops: the oldest that is written, else that waits, else that is built; null
+ * where none is unfinished. */
 export const runningId = computed(() => {
-  const unfinished = messageIds.value.find((id) => {
-    const { role, status } = messages.get(id).value;
-    return role === "assistant" && !FINAL_STATUSES.has(status);
-  });
-  return unfinished ?? null;
+  const pending = unfinished.value.filter(({ status }) => status === "pending");
+  const written = pending.find(({ activity }) => activity !== null);
+  return (written ?? pending[0] ?? unfinished.value[0])?.id ?? null;
+});
+/** Whether the next message has to wait for an answer, unless it is told not to. */
+export const isBusy = computed(() => unfinished.value.some(({ status }) => status === "pending"));
+const inLine = computed(() => line(unfinished.value).join(" "));
+/** The place in line of an assistant message, counted from 1 for the one that is written; 0 where it is in none. */
+export const placeInLine = (messageId) => inLine.value.split(" ").indexOf(messageId) + 1;
+
+/** Whether more than one person wrote what is shown. */
+export const hasSeveralAuthors = computed(() => {
+  const names = messageIds.value.map((id) => messages.get(id).value.author ?? null);
+  return new Set(names.filter((name) => name !== null)).size > 1;
+});
+
+/** What of the newest message can be seen, as a text to be compared: it differs when there is something new to read. */
+export const newest = computed(() => {
+  const id = messageIds.value.at(-1);
+  if (id === undefined) return "";
+  const { content, toolCalls, status } = messages.get(id).value;
+  return `${id} ${content.length} ${toolCalls?.length} ${status}`;
 });
 
 /** The document that is shown: a former one where one is looked at. */

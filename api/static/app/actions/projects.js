@@ -1,41 +1,32 @@
 /** Opening, making, renaming and deleting projects. */
 import { batch } from "../../vendor/signals.js";
-import { Live } from "../live.js";
 import * as state from "../state.js";
-import { followDocument, takeProject } from "./document.js";
-import { followUnfinished, PAGE_SIZE, showConnection, takeEvent, takeNewest, takeRow } from "./messages.js";
-import { fail, leaveProject, session, Visit, writeFragment } from "./session.js";
+import { failInProject, loadDocument, takeProject } from "./document.js";
+import { catchUp, loadNewest, showConnection, takeReady, takeTold } from "./messages.js";
+import { fail, leaveProject, leaveWithdrawn, session, Visit, writeFragment } from "./session.js";
 
 const AGAIN_AFTER_MS = 3000;
+/** The code of a socket that is closed because access was withdrawn. */
+const WITHDRAWN = 4403;
 
 export async function openProject(projectId) {
   leaveProject();
   const visit = new Visit(projectId);
-  const { client } = session;
   session.visit = visit;
-  visit.live = new Live(client, {
-    onEvent: takeEvent,
-    onRow: takeRow,
-    onRefused: (messageId, error) => (error.status ? fail(error) : followDocument()), // closed: perhaps out of the project
-    onConnection: showConnection,
-  });
   batch(() => {
     state.opening.value = true;
     state.drawerOpen.value = false;
   });
   writeFragment(projectId);
+  watch(visit);
   try {
-    const [project, page] = await Promise.all([
-      client.project(projectId),
-      client.messages(projectId, { limit: PAGE_SIZE }),
-    ]);
+    await visit.isReady;
     if (visit.isOver) return;
-    batch(() => {
-      takeProject(project);
-      takeNewest(page);
-      state.opening.value = false;
-    });
-    followUnfinished();
+    const { ready } = visit;
+    await Promise.all([loadDocument(), loadNewest()]);
+    if (visit.isOver) return;
+    state.opening.value = false;
+    if (visit.ready !== ready || ready?.version > state.documentVersion.value) catchUp();
   } catch (error) {
     if (visit.isOver) return;
     if (error.isTransient) visit.later("open", AGAIN_AFTER_MS, () => openProject(projectId));
@@ -43,6 +34,22 @@ export async function openProject(projectId) {
     if (error.status === 404) writeFragment(null);
     fail(error);
   }
+}
+
+function watch(visit) {
+  visit.watching = session.client.watch(visit.projectId, {
+    onReady: takeReady,
+    onEvent: takeTold,
+    onConnection: (isConnected) => {
+      showConnection(isConnected);
+      if (!isConnected) visit.onceReady(); // what can be shown is shown
+    },
+    onRefused: (error) => (error.closeCode === WITHDRAWN ? leaveWithdrawn() : failInProject(error)),
+    onFailing: () => {
+      visit.ready = null;
+      if (!state.opening.value) catchUp();
+    },
+  });
 }
 
 /** Makes a project and opens it; throws what the server refused. `start` is `{template}` or `{document}`, or empty. */
@@ -111,7 +118,7 @@ export async function loadMoreProjects() {
   }
 }
 
-/** Opens one of the dialogs: "create", "settings", "members" or "delete". */
+/** Opens one of the dialogs: "create", "settings", "members", "delete" or "keys". */
 export function askFor(kind, project = null) {
   state.dialog.value = { kind, project };
 }

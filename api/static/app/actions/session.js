@@ -3,8 +3,11 @@
  */
 import { batch } from "../../vendor/signals.js";
 import * as state from "../state.js";
+import { forgetDrafts } from "./drafts.js";
 
 const TOKEN_KEY = "chatrelay.token";
+
+const READY_WITHIN_MS = 1500;
 
 /** The one session of this page; `client` and `visit` are null while there is none. */
 export const session = { client: null, visit: null };
@@ -14,9 +17,18 @@ export class Visit {
   constructor(projectId) {
     this.projectId = projectId;
     this.isOver = false;
-    /** Where its events come from (live.js). */
-    this.live = null;
+    /** Where its events come from: what `client.watch` answered. */
+    this.watching = null;
+    /** What was told of messages whose rows are not known yet, or that are being told anew: message id to state (fold.js). */
+    this.replays = new Map();
+    /** What the project's socket said when it stood; null before, and where none passes. */
+    this.ready = null;
+    /** Settled once the socket stands, or is late: what is loaded after `ready` needs not be loaded again. */
+    this.isReady = new Promise((resolve) => {
+      this.onceReady = resolve;
+    });
     this.timers = new Map();
+    this.later("ready", READY_WITHIN_MS, this.onceReady);
   }
 
   /** Calls `act` after a while, unless the visit is over by then or the same name is given another time. */
@@ -31,7 +43,7 @@ export class Visit {
 
   end() {
     this.isOver = true;
-    this.live?.close();
+    this.watching?.stop();
     for (const timer of this.timers.values()) clearTimeout(timer);
   }
 }
@@ -42,6 +54,9 @@ export function leaveProject() {
   session.visit = null;
   batch(() => {
     state.messages.clear();
+    state.jobs.value = new Map();
+    state.changes.clear();
+    state.rewriting.value = null;
     state.project.value = null;
     state.opening.value = false;
     state.documentValue.value = null;
@@ -89,6 +104,7 @@ export function leaveWithdrawn() {
 export function forget() {
   leaveProject();
   storeToken(null);
+  forgetDrafts();
   session.client = null;
   batch(() => {
     state.token.value = null;

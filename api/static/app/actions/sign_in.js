@@ -3,7 +3,6 @@ import { batch } from "../../vendor/signals.js";
 import { request } from "../api.js";
 import { ChatRelay } from "../client.js";
 import * as state from "../state.js";
-import { catchUp } from "./messages.js";
 import { openProject, takeProjects } from "./projects.js";
 import { forget, leaveProject, session, storedToken, storeToken, writeFragment } from "./session.js";
 
@@ -12,7 +11,6 @@ const AGAIN_AFTER_MS = 3000;
 /** Reads the address's fragment (`#token=…&project=…`), takes the token out of it, and shows what it names. */
 export async function start() {
   globalThis.addEventListener("hashchange", readFragment);
-  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && catchUp());
   loadInfo();
   await readFragment();
 }
@@ -62,19 +60,19 @@ export async function signIn(token, projectId = null) {
   }
 }
 
-/** Who the token's user is; the page works without knowing. */
-async function loadMe(client) {
-  try {
-    const me = await client.request("GET", "/v1/me");
-    if (session.client === client) state.me.value = me;
-  } catch {
-    // then nothing is marked as the user's own
-  }
-}
-
 export function signOut() {
   forget();
   writeFragment(null);
+}
+
+/** Who this is; the page works without: it then names no authors. */
+async function loadMe(client) {
+  try {
+    const me = await client.me();
+    if (session.client === client) state.me.value = me;
+  } catch {
+    if (session.client === client) state.me.value = null;
+  }
 }
 
 async function loadInfo() {

@@ -1,31 +1,51 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "../../vendor/preact-hooks.js";
-import { cancel, chooseModel, focusComposer, send } from "../actions/compose.js";
+import { cancel, editNewest, focusComposer, restoreUnsent, send, stopEditing } from "../actions/compose.js";
+import { storedDraft, storeDraft } from "../actions/drafts.js";
 import { html } from "../html.js";
 import * as state from "../state.js";
+import { ComposerFoot, CONTENT_MOST } from "./ComposerFoot.js";
+import { useFocusKept } from "./focus.js";
+import { OnBusy } from "./OnBusy.js";
 
-/** The longest message that the server takes, in characters, and from where on the page counts them. */
-const CONTENT_MOST = 32_000;
-const COUNT_FROM = 31_000;
-
-/** Where a person writes: Enter sends, Shift+Enter makes a new line, Esc stops what runs. */
+/** Where a person writes; who may only read the project is told so in its place. */
 export function Composer() {
+  return state.canWrite.value ? html`<${Writing} />` : html`<${Reading} />`;
+}
+
+function Reading() {
+  return html`
+    <div class="composer">
+      <div class="composer-box">
+        <textarea
+          rows="1"
+          readonly
+          aria-label="Message"
+          aria-describedby="why-read-only"
+          placeholder="You can read this project"
+        ></textarea>
+      </div>
+      <p class="composer-foot quiet" id="why-read-only">
+        You are a viewer here. An owner of the project can make you an editor.
+      </p>
+    </div>
+  `;
+}
+
+/** Enter sends, Shift+Enter makes a new line, Esc stops what runs, ArrowUp in an empty field edits the newest message. */
+function Writing() {
+  const form = useRef(null);
   const field = useRef(null);
-  const [text, setText] = useState("");
   const projectId = state.project.value?.id;
   const runningId = state.runningId.value;
-  const { text: draft, turn } = state.draft.value;
+  const { text, write, leaveEditing, afterSending } = useDraft(field, projectId);
   const length = [...text].length;
   const canSend = projectId && text.trim() !== "" && length <= CONTENT_MOST;
+  useFocusKept(form, field);
 
   useEffect(() => {
     const popsUpKeyboard = !matchMedia("(pointer: fine)").matches;
     if (projectId && !popsUpKeyboard && !document.querySelector("dialog[open]")) field.current.focus();
   }, [projectId, state.composerFocus.value]);
-  useEffect(() => {
-    if (turn === 0) return;
-    setText(draft);
-    field.current.focus();
-  }, [turn]);
   useLayoutEffect(() => {
     field.current.style.height = "auto";
     field.current.style.height = `${field.current.scrollHeight}px`;
@@ -35,7 +55,7 @@ export function Composer() {
     event?.preventDefault();
     if (!canSend) return;
     send(text.trim());
-    setText("");
+    afterSending();
     field.current.focus();
   };
   const stop = () => {
@@ -43,13 +63,27 @@ export function Composer() {
     focusComposer();
   };
   const onKeyDown = (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    submit();
+    if (event.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      submit();
+    } else if (event.key === "ArrowUp" && text === "") {
+      event.preventDefault();
+      editNewest();
+    } else if (event.key === "Escape" && state.rewriting.value !== null) {
+      event.stopPropagation(); // it leaves the editing, and stops nothing
+      leaveEditing();
+    }
   };
 
   return html`
-    <form class="composer" onSubmit=${submit}>
+    <form class="composer" ref=${form} onSubmit=${submit}>
+      ${state.rewriting.value !== null &&
+      html`<p class="editing">
+        <span><strong>Editing.</strong> Send asks anew; what was asked and answered before stays.</span>
+        <button type="button" class="link" onClick=${leaveEditing}>Leave it</button>
+      </p>`}
+      ${state.isBusy.value && html`<${OnBusy} />`}
       <div class="composer-box">
         <textarea
           ref=${field}
@@ -58,45 +92,61 @@ export function Composer() {
           aria-label="Message"
           placeholder="Ask, or say what to change"
           value=${text}
-          onInput=${(event) => setText(event.currentTarget.value)}
+          onInput=${(event) => write(event.currentTarget.value)}
           onKeyDown=${onKeyDown}
         ></textarea>
         <div class="composer-buttons">
           ${runningId !== null &&
           html`<button type="button" class="stop" onClick=${stop}><span aria-hidden="true">■</span> Stop</button>`}
-          ${(runningId === null || text !== "") &&
-          html`<button type="submit" class="primary" disabled=${!canSend}>Send</button>`}
+          <button type="submit" class="primary" disabled=${!canSend}>Send</button>
         </div>
       </div>
-      <p class="composer-foot quiet">
-        <${Models} />
-        ${length > COUNT_FROM
-          ? html`<span data-too-long=${length > CONTENT_MOST}>${figure(length)} of ${figure(CONTENT_MOST)} characters</span>`
-          : html`<span class="keys">Shift+Enter: new line · Esc: stop</span>`}
-      </p>
+      <${ComposerFoot} length=${length} />
     </form>
   `;
 }
 
-function figure(number) {
-  return number.toLocaleString("en");
-}
+/** The text that is being written, kept for each project as long as the tab lasts; editing sets it aside for a while. */
+function useDraft(field, projectId) {
+  const [text, setText] = useState("");
+  const setAside = useRef(null);
+  const { text: given, turn } = state.draft.value;
+  const write = (newText) => {
+    setText(newText);
+    if (projectId && state.rewriting.peek() === null) storeDraft(projectId, newText);
+  };
+  const takeUp = () => {
+    const kept = setAside.current ?? "";
+    setAside.current = null;
+    write(kept);
+  };
 
-function Models() {
-  const info = state.info.value;
-  if (!info) return null;
-  if (info.scriptedModel) {
-    return html`<span class="scripted">
-      Answers come from the built-in scripted model. Set <code>OPENAI_API_KEY</code> for a real one.
-    </span>`;
-  }
-  if (!(info.models?.length > 1)) return html`<span>${info.model}</span>`;
-  return html`
-    <label>
-      <span class="visually-hidden">Model</span>
-      <select value=${state.model.value ?? info.model} onChange=${(event) => chooseModel(event.currentTarget.value)}>
-        ${info.models.map((name) => html`<option value=${name}>${name}</option>`)}
-      </select>
-    </label>
-  `;
+  useEffect(() => {
+    setAside.current = null;
+    if (!projectId) {
+      setText("");
+      return;
+    }
+    setText((current) => current || storedDraft(projectId));
+    restoreUnsent();
+  }, [projectId]);
+  useEffect(() => {
+    if (turn === 0) return;
+    if (state.rewriting.peek() !== null) setAside.current ??= text;
+    write(given);
+    field.current.focus();
+  }, [turn]);
+
+  return {
+    text,
+    write,
+    /** Ends the editing without sending; what was being written before is back. */
+    leaveEditing() {
+      stopEditing();
+      takeUp();
+      field.current.focus();
+    },
+    /** The field for the next message: empty, or what was set aside. */
+    afterSending: takeUp,
+  };
 }

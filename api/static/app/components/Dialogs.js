@@ -3,6 +3,7 @@ import * as state from "../state.js";
 import { CreateDialog } from "./CreateDialog.js";
 import { MembersDialog } from "./MembersDialog.js";
 import { DeleteDialog, SettingsDialog } from "./SettingsDialog.js";
+import { KeysDialog } from "./KeysDialog.js";
 
 /** The dialog that is open, if one is. */
 export function Dialogs() {
@@ -17,5 +18,7 @@ export function Dialogs() {
       return html`<${MembersDialog} />`;
     case "delete":
       return html`<${DeleteDialog} project=${asked.project} />`;
+    case "keys":
+      return html`<${KeysDialog} />`;
   }
 }

@@ -3,10 +3,12 @@ import { html } from "../html.js";
 import * as state from "../state.js";
 import { DocumentPane } from "./DocumentPane.js";
 import { HistoryPane } from "./HistoryPane.js";
+import { PreviewPane } from "./PreviewPane.js";
 
 /** What stands beside the chat, one at a time. `state.side` names the one that is shown. */
 export const PANES = [
   { name: "document", label: "Document", Pane: DocumentPane },
+  { name: "preview", label: "Preview", Pane: PreviewPane },
   { name: "history", label: "History", Pane: HistoryPane },
 ];
 

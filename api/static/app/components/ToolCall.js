@@ -1,4 +1,6 @@
+import { loadChanges } from "../actions/changes.js";
 import { html } from "../html.js";
+import { CallChanges } from "./CallChanges.js";
 
 const STATES = {
   started: { mark: "…", words: "running" },
@@ -7,13 +9,17 @@ const STATES = {
   unfinished: { mark: "–", words: "not finished" },
 };
 
-/** One tool call: what became of it in a line, and folded below it what it was asked. */
-export function ToolCall({ call, isFinal }) {
+/** One tool call: what became of it in a line, and folded below it what it was asked and what it changed. */
+export function ToolCall({ messageId, call, isFinal }) {
   const state = call.state === "started" && isFinal ? "unfinished" : call.state;
   const { mark, words } = STATES[state];
   const effect = call.error ?? call.finalContent ?? words;
+  const mayHaveChanged = state === "succeeded" && call.jobId == null;
+  const onToggle = (event) => {
+    if (event.currentTarget.open && mayHaveChanged) loadChanges(messageId, call);
+  };
   return html`
-    <details class="tool-call" data-state=${state}>
+    <details class="tool-call" data-state=${state} onToggle=${onToggle}>
       <summary>
         <span class="tool-mark" aria-hidden="true">${mark}</span>
         <span class="tool-name">${call.name}</span>
@@ -21,9 +27,10 @@ export function ToolCall({ call, isFinal }) {
         <span class="visually-hidden">(${words})</span>
       </summary>
       <div class="tool-body">
-        <${Arguments} value=${call.arguments} />
         ${(call.finalContent || call.error) && html`<p class="tool-result" dir="auto">${call.error ?? call.finalContent}</p>`}
-        ${call.version && html`<p class="quiet">The document's version after it: ${call.version}</p>`}
+        ${mayHaveChanged && html`<${CallChanges} messageId=${messageId} call=${call} />`}
+        <p class="tool-part">What it was asked</p>
+        <${Arguments} value=${call.arguments} />
       </div>
     </details>
   `;
@@ -34,7 +41,7 @@ function Arguments({ value }) {
   const parsed = parse(value);
   const operations = parsed?.operations;
   if (!Array.isArray(operations) || !operations.every((operation) => typeof operation?.op === "string")) {
-    return html`<pre tabindex="0">${typeof parsed === "string" ? parsed : JSON.stringify(parsed, null, 2)}</pre>`;
+    return html`<pre tabindex="0" role="group" aria-label="Arguments">${typeof parsed === "string" ? parsed : JSON.stringify(parsed, null, 2)}</pre>`;
   }
   return html`
     ${typeof parsed.explanation === "string" && html`<p dir="auto">${parsed.explanation}</p>`}
@@ -44,7 +51,7 @@ function Arguments({ value }) {
           <li>
             <span class="operation" data-op=${operation.op}>${operation.op}</span>
             <code>${operation.from !== undefined ? `${operation.from} → ` : ""}${operation.path}</code>
-            ${operation.value !== undefined && html`<pre tabindex="0">${JSON.stringify(operation.value, null, 2)}</pre>`}
+            ${operation.value !== undefined && html`<pre tabindex="0" role="group" aria-label="Value">${JSON.stringify(operation.value, null, 2)}</pre>`}
           </li>
         `,
       )}
