@@ -133,7 +133,7 @@ def test_only_what_changed_is_drawn_anew_in_a_document_of_thousands_of_parts(
             return [...touched];
         }"""
     )
-    assert "/group0/0/value" in touched
+    assert "/group0/0" in touched
     assert len(touched) < 10
     act(page, "Close all")
     expect(page.get_by_role("treeitem")).to_have_count(1)
@@ -173,7 +173,6 @@ def test_a_match_beyond_the_first_hundred_is_shown(site: Site, watch: Callable[.
 
 def test_the_tree_is_one_stop_for_tab_and_arrows_move_in_it(page: Page) -> None:
     choose(page, "/boats")
-    page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     expect(part(page, "/boats/0")).to_be_focused()
     expect(part(page, "/boats/0")).to_have_attribute("aria-expanded", "false")

@@ -66,7 +66,8 @@ export function reveal(pointer) {
   const unfolded = new Map(state.unfolded.value);
   const extents = new Map(state.extents.value);
   for (const above of ancestors(pointer)) unfolded.set(above, true);
-  for (const at of [...ancestors(pointer).slice(1), pointer]) {
+  for (const at of [...ancestors(pointer), pointer]) {
+    if (at === "") continue;
     const holder = resolve(state.shownDocument.value, parentOf(at));
     if (!isContainer(holder)) continue;
     const index = Object.keys(holder).indexOf(lastToken(at));

@@ -12,7 +12,7 @@ export function Editor() {
   const edit = state.editing.value;
   const form = useRef(null);
   useEffect(() => {
-    const field = form.current.querySelector("[data-first]");
+    const field = form.current.querySelector("[data-first]") ?? form.current.querySelector("select");
     field.focus();
     field.select?.();
   }, []);
