@@ -43,6 +43,8 @@ class Watched:
         self.page.set_default_timeout(STEP_TIMEOUT_MS)
         self.origin = origin
         self.complaints: list[str] = []
+        self.is_attacked = False
+        """Set by a test that shows a hostile component: the browser tells of each attempt that it refuses."""
         self.allows_failed_loads = False
         """Set by a test that takes the network away: the browser itself reports what it could not load."""
         self.page.on("console", self._on_console)
