@@ -125,7 +125,8 @@ def test_only_what_changed_is_drawn_anew_in_a_document_of_thousands_of_parts(
             const touched = new Set();
             new MutationObserver((records) => {
                 for (const { target } of records) {
-                    touched.add((target.closest?.("[data-pointer]") ?? target.parentElement.closest("[data-pointer]")).dataset.pointer);
+                    const element = target.closest ? target : target.parentElement;
+                    touched.add(element.closest("[data-pointer]").dataset.pointer);
                 }
             }).observe(document.querySelector(".tree"), { subtree: true, childList: true, characterData: true });
             takeDocument({ version: 2, operations: [{ op: "replace", path: "/group0/0/value", value: -1 }] });

@@ -54,7 +54,7 @@ def test_who_is_invited_sees_the_project_edits_reads_and_is_taken_out(
     page = open_as(site)
     dialog = members(page)
     dialog.get_by_label("Invite by name").fill(colleague.name)
-    dialog.get_by_label("Role", exact=True).select_option("editor")
+    dialog.get_by_role("form", name="Invite").get_by_role("combobox").select_option("editor")
     dialog.get_by_role("button", name="Invite").click()
     theirs = dialog.locator(f'[data-member="{colleague.name}"]')
     expect(theirs).to_be_visible()

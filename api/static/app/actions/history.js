@@ -34,7 +34,9 @@ async function load(before) {
       change({ items: [...fresh, ...known.items] });
     } else change({ items: page.items, nextCursor: page.nextCursor }); // too many are new: begin the list again
     if (page.items[0]?.version > state.documentVersion.value && before === null) await loadDocument();
-    else if (before === null && (page.items[0]?.version ?? 1) < state.documentVersion.value) change({ error: "The list could not be brought up to date." });
+    else if (before === null && (page.items[0]?.version ?? 1) < state.documentVersion.value) {
+      change({ error: "The list could not be brought up to date." });
+    }
   } catch (error) {
     if (visit.isOver) return;
     change({ error: error.message });

@@ -19,7 +19,7 @@ export function CreateDialog() {
   const act = (form) => createProject(form.get("name").trim() || "Untitled", startOf(start, text));
   return html`
     <${Modal} title="New project" verb="Create" act=${act}>
-      <label class="field">Name <input name="name" dir="auto" maxlength="200" value="My video" autofocus /></label>
+      <label class="field">Name <input name="name" dir="auto" maxlength="200" defaultValue="My video" autofocus /></label>
       <fieldset>
         <legend>Document</legend>
         ${STARTS.map(

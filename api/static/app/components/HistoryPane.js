@@ -139,13 +139,18 @@ function Author({ item: { author, messageId } }) {
 /** Shows the message in the chat and gives it the focus. */
 async function toMessage(messageId) {
   if (!(await findMessage(messageId))) return;
-  requestAnimationFrame(() => {
-    const message = document.querySelector(`[data-message-id="${messageId}"]`);
-    if (!message) return;
-    message.tabIndex = -1;
-    message.scrollIntoView({ block: "center" });
-    message.focus({ preventScroll: true });
-  });
+  // older messages that came in first take their room, and the chat keeps to its end once more
+  await nextFrame();
+  await nextFrame();
+  const message = document.querySelector(`[data-message-id="${messageId}"]`);
+  if (!message) return;
+  message.tabIndex = -1;
+  message.scrollIntoView({ block: "center" });
+  message.focus({ preventScroll: true });
+}
+
+function nextFrame() {
+  return new Promise((resolve) => requestAnimationFrame(resolve));
 }
 
 function toggleCompare() {

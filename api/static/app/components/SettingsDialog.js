@@ -20,7 +20,7 @@ export function SettingsDialog({ project }) {
   return html`
     <${Modal} title="Project settings" verb="Save" isWide isHeld=${problem !== null} act=${act}>
       <label class="field">
-        Name <input name="name" dir="auto" maxlength="200" required value=${project.name} autofocus />
+        Name <input name="name" dir="auto" maxlength="200" required defaultValue=${project.name} autofocus />
       </label>
       <label>
         <input type="checkbox" checked=${hasSchema} onChange=${(event) => setHasSchema(event.currentTarget.checked)} /> The
