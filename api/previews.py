@@ -1,9 +1,9 @@
 """The sandboxed frames in which built components run: documents that may load nothing but what stands in their policy.
 
 A component is a stranger's program. Its frame has an opaque origin (the policy's ``sandbox``, and the ``iframe``'s), so that
-it reads nothing of the page's; it may import React, our modules and the components of this very frame, each by its path, and
-nothing else may be requested from it. There is no nonce: a dynamic import would inherit it. Trusted types keep a component
-from writing markup, and so from making a realm of its own in which `api/static/preview/lockdown.js` has not run.
+it reads nothing of the page's; it may import React, our own modules and the components of this very frame, each by its path,
+and nothing else may be requested from it. There is no nonce: a dynamic import would inherit it. Trusted types keep a
+component from writing markup, and so from making a realm of its own in which `api/static/preview/lockdown.js` has not run.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ def placement(text: str, built: Sequence[tuple[str, str]]) -> str | None:
 def component_answer(request: str, *, repairs: int = 0) -> str:
     """One code fence of TSX for what the builder's request describes.
 
-    Where that is to be broken, the first one has a mistake, and those after `repairs` complaints
-    have not; where it is to be hopelessly broken, all have.
+    Where that is to be broken, the first one has a mistake, and those that follow the builder's complaints (`repairs`, so
+    many) have not; where it is to be hopelessly broken, all have.
     """
     description = request.lower()
     body = next((body for words, body in _BODIES if re.search(rf"\b(?:{words})", description)), _TITLE)

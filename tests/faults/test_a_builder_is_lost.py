@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import pytest
 from tests.databases import PostgresDatabases, ValkeyDatabases
 from tests.faults.conftest import SHORT_LEASES
 from tests.people import Person, eventually
+from tests.readers import SocketReader
 from tests.stack import Stack, StackStarter
 
 HOLD: Final = "writing"
@@ -101,6 +103,53 @@ def test_kill_9_while_the_model_writes_another_one_builds_it(stack: Stack, someb
         audience.finish()
         audience.check(somebody.row(message_id))
     _built(somebody, message_id)
+
+
+@pytest.mark.parametrize("phase", ["checking", "bundling"])
+@pytest.mark.parametrize("how", ["kill the whole builder", "kill its child", "kill its parent", "SIGTERM", "cancel"])
+def test_whatever_happens_while_it_is_compiled_the_message_ends(
+    stack: Stack, somebody: Person, phase: str, how: str
+) -> None:
+    """The child is stopped as soon as readers are told of the phase, so that what happens to it happens there."""
+    _answers(stack, {"text": "```tsx\n"}, {"hold": HOLD}, {"text": f"{SOURCE}```\n"})
+    project_id = somebody.project()
+    message_id = somebody.submit(project_id, "A ball, please: ball, please")
+    with (
+        somebody.audience(message_id) as audience,
+        SocketReader(stack.urls[0], somebody.token).follow_project(project_id) as watcher,
+    ):
+        stack.model.wait_held(HOLD)
+        child = _child(stack, message_id)
+        stack.model.release(HOLD)
+        watcher.until_frame(lambda frame: frame["type"] == "job" and frame["phase"] == phase)
+        os.kill(child, signal.SIGSTOP)
+        try:
+            assert stack.sql("SELECT phase FROM component_jobs WHERE message_id = :id", id=message_id)[0].phase == phase
+            match how:
+                case "kill the whole builder":
+                    stack.kill("builder-1")
+                case "kill its child":
+                    os.kill(child, signal.SIGKILL)
+                case "kill its parent":
+                    os.kill(stack.pid("builder-1"), signal.SIGKILL)
+                case "SIGTERM":
+                    stack.kill("builder-1", signal.SIGTERM)
+                case _:
+                    assert somebody.client.post(f"/v1/messages/{message_id}/cancel").status_code == 202
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGCONT)
+        if how not in ("kill its child", "cancel"):
+            stack.wait_ended("builder-1")
+            stack.restart("builder-1")
+        audience.finish()
+        row = somebody.row(message_id)
+        audience.check(row)
+    if how == "cancel":
+        job = somebody.client.get(f"/v1/jobs/{row['jobId']}").json()
+        assert (row["status"], job["status"]) == ("cancelled", "cancelled")
+    else:
+        _built(somebody, message_id)
 
 
 def test_sigterm_hands_the_build_back_at_no_cost_of_a_try(stack: Stack, somebody: Person) -> None:
