@@ -204,7 +204,7 @@ def test_the_document_is_looked_at_as_it_was_and_left_alone(
     colleague.patch(project["id"], title("Two"))
     page = open_page()
     show(page, "History")
-    page.get_by_role("button", name="Look at version 1").click()
+    page.get_by_role("button", name="Look at it: version 1").click()
     expect(part(page, "/title")).to_contain_text("One")
     expect(page.get_by_text("as it was then")).to_be_visible()
     choose(page, "/title")

@@ -111,7 +111,7 @@ function Version({ item, marks }) {
       </details>
       <p class="version-foot quiet">
         <${Author} item=${item} />
-        <button type="button" class="link" onClick=${() => lookAt(version)} aria-label=${`Look at version ${version}`}>
+        <button type="button" class="link" onClick=${() => lookAt(version)} aria-label=${`Look at it: version ${version}`}>
           Look at it
         </button>
       </p>
@@ -124,7 +124,7 @@ function FirstVersion() {
   return html`<li data-of-version="1">
     <p class="version-foot quiet">
       <span><strong>Version 1</strong>, as the project was made</span>
-      <button type="button" class="link" onClick=${() => lookAt(1)} aria-label="Look at version 1">Look at it</button>
+      <button type="button" class="link" onClick=${() => lookAt(1)} aria-label="Look at it: version 1">Look at it</button>
     </p>
   </li>`;
 }

@@ -1,0 +1,135 @@
+"""Every state of the page passes axe-core, in both themes, wide and narrow."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import Site, Watched
+from tests.stack import Stack
+
+HERE: Final = Path(__file__).parent
+RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+INSTALL_TIMEOUT_S: Final = 150.0
+
+CHECK: Final = """async (rules) => {
+    // what moves in is not looked at half faded
+    await Promise.allSettled(document.getAnimations().filter((one) => one.effect.getTiming().iterations !== Infinity)
+        .map((one) => one.finished));
+    const found = await axe.run(document, { runOnly: rules, resultTypes: ["violations"], iframes: false });
+    // an open item of a tree is named by its row, of which the items in it are no part: axe compares it with all of them
+    const isExempt = (id, node) => id === "label-content-name-mismatch" && node.html.startsWith('<li role="treeitem"');
+    return found.violations.flatMap(({ id, help, nodes }) =>
+        nodes.filter((node) => !isExempt(id, node)).map((node) => `${id} (${help}): ${node.html.slice(0, 160)} ${node.failureSummary}`));
+}"""
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program text of axe-core, from npm."""
+    directory = tmp_path_factory.mktemp("axe")
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy(HERE / name, directory)
+    subprocess.run(["npm", "ci", "--silent"], cwd=directory, check=True, timeout=INSTALL_TIMEOUT_S)
+    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.fixture(params=["wide, light", "wide, dark", "narrow, light", "narrow, dark"])
+def look(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A browser context's size and theme."""
+    size, theme = request.param.split(", ")
+    viewport = {"width": 1280, "height": 800} if size == "wide" else {"width": 390, "height": 800}
+    return {"viewport": viewport, "color_scheme": theme, "reduced_motion": "reduce"}
+
+
+@pytest.fixture
+def check(axe: str) -> Callable[[Page, str], None]:
+    """Fails with what axe-core has to say of the page as it is now."""
+
+    def check_it(page: Page, state: str) -> None:
+        page.evaluate(axe)
+        assert page.evaluate(CHECK, list(RULES)) == [], state
+
+    return check_it
+
+
+def enter(watch: Callable[..., Watched], site: Site, look: dict[str, Any]) -> Page:
+    project = site.call("POST", "/v1/projects", {"name": "Harbour", "template": "video"})
+    watched = watch(site.origin, **look)
+    watched.page.goto(f"{site.origin}/#token={site.token}&project={project['id']}")
+    expect(watched.page.locator("[data-version]")).to_be_attached()
+    return watched.page
+
+
+def ask(page: Page, text: str) -> None:
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def show(page: Page, pane: str) -> None:
+    page.locator("main").get_by_role("button", name=re.compile(f"^{pane}")).first.click()
+
+
+def test_signing_in(
+    watch: Callable[..., Watched], site: Site, look: dict[str, Any], check: Callable[[Page, str], None]
+) -> None:
+    page = watch(site.origin, **look).page
+    page.goto(site.origin)
+    expect(page.get_by_role("heading")).to_be_visible()
+    check(page, "signing in")
+
+
+def test_a_conversation_and_what_stands_beside_it(
+    watch: Callable[..., Watched], site: Site, look: dict[str, Any], check: Callable[[Page, str], None]
+) -> None:
+    page = enter(watch, site, look)
+    expect(page.locator("button.suggestion").first).to_be_visible()
+    check(page, "an empty project")
+    site.model.say("half a word", {"text": "# A heading\n\nHalf a "}, {"hold": "middle"}, {"text": "word, `code`.\n"})
+    ask(page, "Give me half a word")
+    expect(page.locator("li.assistant .markdown")).to_contain_text("Half a")
+    check(page, "a streaming answer")
+    ask(page, "Make the background dark blue")
+    expect(page.locator("li.assistant")).to_have_count(2)
+    check(page, "a waiting answer")
+    site.model.release("middle")
+    expect(page.locator('li.assistant[data-status="success"]')).to_have_count(2)
+    page.locator(".tool-call summary").click()
+    expect(page.locator(".call-changes ins")).to_be_visible()
+    check(page, "a tool call unfolded")
+    refused = {"status": 401, "error": {"message": "no", "type": "invalid_request_error", "code": "invalid_api_key"}}
+    site.model.on("stumble", {"rounds": [{"attempts": [refused]}]})
+    ask(page, "stumble")
+    expect(page.locator('[data-outcome="error"]')).to_be_visible()
+    check(page, "a failed answer")
+    show(page, "Document")
+    expect(page.locator('[data-pointer="/meta/title"]')).to_be_visible()
+    check(page, "the document")
+    show(page, "History")
+    page.locator(".version summary").first.click()
+    check(page, "the history")
+    show(page, "Preview")
+    expect(page.locator(".player")).to_be_visible()
+    check(page, "the preview")
+
+
+@pytest.mark.parametrize("name", ["Members", "Settings"])
+def test_a_dialog(
+    watch: Callable[..., Watched],
+    site: Site,
+    look: dict[str, Any],
+    check: Callable[[Page, str], None],
+    shared_stack: Stack,
+    name: str,
+) -> None:
+    page = enter(watch, site, look)
+    page.get_by_role("button", name=name).click()
+    expect(page.locator("dialog[open]")).to_be_visible()
+    check(page, name)
