@@ -162,7 +162,8 @@ class Message(Base):
         Index(
             "ix_messages_unfinished_project",
             "project_id",
-            postgresql_where=text("status IN ('pending', 'building')"),
+            # the role is there so that no other question takes this index for its own
+            postgresql_where=text("role = 'assistant' AND status IN ('pending', 'building')"),
         ),
         # the sweeper: claimable, lapsed, endings not acknowledged
         Index(

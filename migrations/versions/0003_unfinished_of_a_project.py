@@ -17,7 +17,7 @@ def upgrade() -> None:
         "messages",
         ["project_id"],
         unique=False,
-        postgresql_where=sa.text("status IN ('pending', 'building')"),
+        postgresql_where=sa.text("role = 'assistant' AND status IN ('pending', 'building')"),
     )
 
 
@@ -25,5 +25,5 @@ def downgrade() -> None:
     op.drop_index(
         "ix_messages_unfinished_project",
         table_name="messages",
-        postgresql_where=sa.text("status IN ('pending', 'building')"),
+        postgresql_where=sa.text("role = 'assistant' AND status IN ('pending', 'building')"),
     )

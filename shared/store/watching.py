@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Text, cast, func, or_, select, tuple_
 
-from shared.lifecycle import UNFINISHED, MemberRole
+from shared.lifecycle import UNFINISHED, MemberRole, Role
 from shared.models import ComponentJob, DocumentVersion, Member, Message, Project, User
 from shared.records import DocumentChange, JobMark, Principal, ProjectNews, ProjectState, Since
 from shared.store.job_rows import JOB_COLUMNS, job_record
@@ -102,7 +102,7 @@ def _states(connection: Connection, project_ids: Collection[UUID]) -> dict[UUID,
             ComponentJob.tries,
         )
         .outerjoin(ComponentJob, ComponentJob.id == Message.job_id)
-        .where(Message.project_id.in_(project_ids), Message.status.in_(UNFINISHED))
+        .where(Message.project_id.in_(project_ids), Message.role == Role.ASSISTANT, Message.status.in_(UNFINISHED))
         .order_by(Message.id)
     )
     for row in rows:

@@ -91,6 +91,10 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
         "ix_messages_page|pk_messages",
     ),
     "a reader's rows": (lambda scene: scene.store.reader_rows([scene.project_id]), "pk_messages"),
+    "what a project's watchers compare": (
+        lambda scene: scene.store.project_states([scene.project_id]),
+        "ix_messages_unfinished_project",
+    ),
     "a token": (lambda scene: scene.store.authenticate("x"), "pk_tokens"),
 }
 
