@@ -102,7 +102,7 @@ def test_a_conversation_and_what_stands_beside_it(
     site.model.release("middle")
     expect(page.locator('li.assistant[data-status="success"]')).to_have_count(2)
     page.locator(".tool-call summary").click()
-    expect(page.locator(".call-changes ins")).to_be_visible()
+    expect(page.locator(".changes ins")).to_be_visible()
     check(page, "a tool call unfolded")
     refused = {"status": 401, "error": {"message": "no", "type": "invalid_request_error", "code": "invalid_api_key"}}
     site.model.on("stumble", {"rounds": [{"attempts": [refused]}]})

@@ -91,9 +91,9 @@ def test_a_tool_call_unfolds_to_what_it_changed(site: Site, page: Page) -> None:
     ask(page, "Make the background dark blue")
     expect(answers(page).last).to_have_attribute("data-status", "success")
     page.locator(".tool-call summary").click()
-    expect(page.locator(".call-changes .pointer")).to_have_text("/meta/backgroundColor")
-    expect(page.locator(".call-changes ins")).to_contain_text('"#1e3a8a"')
-    expect(page.locator(".call-changes del")).not_to_be_empty()
+    expect(page.locator(".change-words")).to_have_text("Changed /meta/backgroundColor")
+    expect(page.locator(".changes ins")).to_contain_text('"#1e3a8a"')
+    expect(page.locator(".changes del")).not_to_be_empty()
 
 
 def test_what_is_being_written_outlives_a_reload(page: Page) -> None:

@@ -312,34 +312,6 @@ def test_every_error_code_has_advice_of_its_own(modules: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "places"),
-    [
-        ({"a": 1}, {"a": 1}, []),
-        ({"a": 1, "b": 2}, {"a": 3}, [("/a", ["1"], ["3"]), ("/b", ["2"], [])]),
-        ([1, 2, 3], [1, 9, 2, 3], [("/1", [], ["9"])]),
-        (
-            [{"id": "a"}, {"id": "b", "x": 1}],
-            [{"id": "b", "x": 2}],
-            [("/0", ["{", '  "id": "a"', "}"], []), ("/0/x", ["1"], ["2"])],
-        ),
-        ({"a/b": None}, {"a/b": {}}, [("/a~1b", ["null"], ["{}"])]),
-        ({"a": []}, [], [("", ["{", '  "a": []', "}"], ["[]"])]),
-    ],
-)
-def test_a_change_is_lines_that_went_and_lines_that_came(
-    modules: Page, before: Any, after: Any, places: list[tuple[str, list[str], list[str]]]
-) -> None:
-    found = modules.evaluate(
-        """async ([before, after]) => {
-            const { changesBetween } = await import("/static/app/changes.js");
-            return changesBetween(before, after).places;
-        }""",
-        [before, after],
-    )
-    assert [(place["pointer"], place["removed"], place["added"]) for place in found] == places
-
-
-@pytest.mark.parametrize(
     ("waiting", "order"),
     [
         ([("a", None, "writing"), ("b", 7, None), ("c", 5, None)], ["a", "c", "b"]),

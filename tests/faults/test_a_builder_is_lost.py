@@ -185,8 +185,7 @@ def test_builders_that_are_lost_again_and_again_end_the_message(stack: Stack, so
     message_id = _asked(somebody)
     with somebody.audience(message_id) as audience:
         killed: set[int] = set()
-        while _lease(stack, message_id).status in ("pending", "building"):
-            lease = _lease(stack, message_id)
+        while (lease := _lease(stack, message_id)).status in ("pending", "building"):
             if lease.status == "building" and lease.lease_owner is not None:
                 child = int(lease.lease_owner.rsplit("-", 2)[1])
                 if child not in killed:

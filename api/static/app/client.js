@@ -93,11 +93,6 @@ export class ChatRelay {
     return this.request("GET", `/v1/messages/${messageId}`);
   }
 
-  /** The document as it was at a version: `{version, document}`. */
-  documentAt(projectId, version) {
-    return this.request("GET", `/v1/projects/${projectId}/versions/${version}`);
-  }
-
   /** Whose token this is: `{user, scopes}`. */
   me() {
     return this.request("GET", "/v1/me");

@@ -16,9 +16,9 @@ export function walkBack(client, projectId, way, version) {
 }
 
 /** Versions, newest first, from below `before`: `{items, nextCursor}`. */
-export function versionsOf(client, projectId, before = null) {
+export function versionsOf(client, projectId, before = null, limit = 30) {
   const cursor = before === null ? "" : `&before=${before}`;
-  return client.request("GET", `/v1/projects/${projectId}/versions?limit=30${cursor}`);
+  return client.request("GET", `/v1/projects/${projectId}/versions?limit=${limit}${cursor}`);
 }
 
 /** `{version, document}` */

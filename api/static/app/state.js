@@ -87,7 +87,7 @@ export const rewriting = signal(null);
 /** What the next message does while an answer is unfinished: "queue", "parallel" or "interrupt". */
 export const onBusy = signal("queue");
 /** What tool calls did to the document: toolCallId to a signal of null, until somebody wants to see it, or of `{state:
- * "loading" | "ready" | "failed", version, places, more, detail}`. Read by `changesOf`. */
+ * "loading" | "ready" | "failed", version, changes, detail}`. Read by `changesOf`. */
 export const changes = new Map();
 export function changesOf(toolCallId) {
   if (!changes.has(toolCallId)) changes.set(toolCallId, signal(null));

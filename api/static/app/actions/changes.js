@@ -1,5 +1,6 @@
 /** What a tool call did to the document, loaded when somebody wants to see it and kept until the project is left. */
-import { changesBetween } from "../changes.js";
+import { changesOfVersion } from "../differences.js";
+import { versionsOf } from "../document_calls.js";
 import * as state from "../state.js";
 import { session } from "./session.js";
 
@@ -11,12 +12,9 @@ export async function loadChanges(messageId, call) {
   shown.value = { state: "loading" };
   try {
     const version = call.version ?? (await versionOf(client, messageId, call.toolCallId));
-    const [before, after] = version
-      ? await Promise.all([client.documentAt(visit.projectId, version - 1), client.documentAt(visit.projectId, version)])
-      : [];
+    const { items } = version ? await versionsOf(client, visit.projectId, version + 1, 1) : { items: [] };
     if (visit.isOver) return;
-    const found = version ? changesBetween(before.document, after.document) : { places: [], more: 0 };
-    shown.value = { state: "ready", version, ...found };
+    shown.value = { state: "ready", version, changes: items.flatMap(changesOfVersion) };
   } catch (error) {
     if (!visit.isOver) shown.value = { state: "failed", detail: error.message };
   }
