@@ -27,7 +27,8 @@ CHECK: Final = """async (rules) => {
     // an open item of a tree is named by its row, of which the items in it are no part: axe compares it with all of them
     const isExempt = (id, node) => id === "label-content-name-mismatch" && node.html.startsWith('<li role="treeitem"');
     return found.violations.flatMap(({ id, help, nodes }) =>
-        nodes.filter((node) => !isExempt(id, node)).map((node) => `${id} (${help}): ${node.html.slice(0, 160)} ${node.failureSummary}`));
+        nodes.filter((node) => !isExempt(id, node)).map((node) =>
+            `${id} (${help}): ${node.html.slice(0, 160)} ${node.failureSummary}`));
 }"""
 
 
