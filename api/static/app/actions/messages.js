@@ -13,13 +13,21 @@ const PAGE_SIZE = 30;
 const LOST_SHOWN_AFTER_MS = 1000;
 const BACK_SHOWN_MS = 2500;
 
-/** Takes the newest page of messages: what it shares with those that are known ties the two together. */
+/**
+ * Takes the newest page of messages. Older ones that are known are kept where the page reaches back to what is known;
+ * otherwise too much happened in between to show it all.
+ */
 function takeNewest(page) {
-  const known = new Set(state.messageIds.value);
-  const isTied = known.size === 0 || page.items.some((row) => known.has(row.id)) || page.nextCursor === null;
-  if (!isTied) for (const id of known) state.messages.delete(id); // too much happened in between to show it all
-  if (!isTied || known.size === 0) state.olderCursor.value = page.nextCursor;
-  if (!isTied) state.messageIds.value = [];
+  const paged = new Set(page.items.map((row) => row.id));
+  const oldest = page.items.at(-1)?.id ?? "";
+  const known = state.messageIds.value;
+  const older = known.filter((id) => id < oldest);
+  const isTied = known.some((id) => paged.has(id));
+  if (!isTied || older.length === 0) {
+    for (const id of older) state.messages.delete(id);
+    state.messageIds.value = known.filter((id) => id >= oldest);
+    state.olderCursor.value = page.nextCursor;
+  }
   takeRows(page.items);
 }
 
