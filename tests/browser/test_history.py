@@ -198,6 +198,31 @@ def test_any_two_versions_are_compared(
         expect(comparison.locator("ins").filter(has_text=came)).to_be_visible()
 
 
+def test_a_comparison_that_comes_in_leaves_the_number_that_is_being_typed(
+    open_page: Callable[[], Page], colleague: Colleague, project: dict[str, Any]
+) -> None:
+    colleague.patch(project["id"], title("Two"))
+    colleague.patch(project["id"], title("Three"))
+    page = open_page()
+    show(page, "History")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    comparison = page.get_by_role("group", name="Compare two versions")
+    to = comparison.get_by_label("to version").last
+    comparison.get_by_label("From version").fill("1")
+    to.fill("3")
+    asked = []
+    page.route("**/versions/**", lambda route: asked.append(route))
+    with page.expect_request("**/versions/**"):
+        page.keyboard.press("Enter")
+    expect(comparison).to_contain_text("Comparing")
+    to.fill("2")
+    page.unroute("**/versions/**")
+    for route in asked:
+        route.continue_()
+    expect(comparison.locator("ins").filter(has_text='"Three"')).to_be_visible()
+    expect(to).to_have_value("2")
+
+
 def test_the_document_is_looked_at_as_it_was_and_left_alone(
     open_page: Callable[[], Page], colleague: Colleague, project: dict[str, Any]
 ) -> None:

@@ -162,8 +162,8 @@ function Comparison({ newest }) {
   return html`
     <div class="comparison" role="group" aria-label="Compare two versions">
       <div class="comparison-choice">
-        <${Side} side="from" label="From version" chosen=${from} newest=${newest} />
-        <${Side} side="to" label="to version" chosen=${to} newest=${newest} />
+        <${Side} side="from" label="From version" newest=${newest} />
+        <${Side} side="to" label="to version" newest=${newest} />
         <button type="button" class="link" onClick=${() => compare(false)}>Close</button>
       </div>
       ${error && html`<p class="form-error" role="alert">${error}</p>`}
@@ -173,12 +173,13 @@ function Comparison({ newest }) {
   `;
 }
 
-function Side({ side, label, chosen, newest }) {
+/** The field is its user's alone: a comparison that comes in while a number is typed must not write another into it. */
+function Side({ side, label, newest }) {
   const onChange = (event) => {
     const version = event.currentTarget.valueAsNumber;
     if (Number.isInteger(version) && version >= 1 && version <= newest) chooseCompared(side, version);
   };
   return html`<label>
-    ${label}${" "}<input type="number" min="1" max=${newest} value=${chosen ?? ""} onChange=${onChange} />
+    ${label}${" "}<input type="number" min="1" max=${newest} onChange=${onChange} />
   </label>`;
 }
