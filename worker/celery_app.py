@@ -73,7 +73,7 @@ def build(read: settings.Settings, celery: Celery, *, sql_connections: int = SQL
     )
     leases = LeaseKeeper(
         Store(make_engine(database, pool_size=1, application="leases")),
-        owner=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        process=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
         lease_s=read.lease_s,
         heartbeat_s=read.heartbeat_s,
         loop_silent_s=lambda: streams.silent_s,

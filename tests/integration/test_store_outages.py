@@ -34,7 +34,7 @@ def test_a_killed_database_is_unavailable_and_then_goes_on_with_what_was_acknowl
     own_postgres.kill()
     for ask in (
         store.ping,
-        lambda: store.renew_leases(lease.owner, [lease.message_id], lease_s=10),
+        lambda: store.renew_leases([lease.owner], lease_s=10),
         lambda: store.take_lapsed(limit=1),
         scene.submit,
         lambda: scene.finalize(lease),
@@ -43,7 +43,7 @@ def test_a_killed_database_is_unavailable_and_then_goes_on_with_what_was_acknowl
         with pytest.raises(StoreUnavailable):
             ask()
     own_postgres.restart()
-    assert lease.message_id in store.renew_leases(lease.owner, [lease.message_id], lease_s=10)
+    assert lease.owner in store.renew_leases([lease.owner], lease_s=10)
     scene.finalize(lease)
     store.close()
 

@@ -95,11 +95,12 @@ def test_leases_are_not_renewed_while_the_streams_stand_still(bench: Bench) -> N
 
 
 def test_a_process_that_takes_its_own_lapsed_message_again_ends_the_turn_before(store: Store) -> None:
-    """Both have the same owner in the row; only the newer one's attempt counts."""
+    """At once, not only when its claim is found to be gone."""
     keeper = LeaseKeeper(store, "worker", lease_s=10, heartbeat_s=3, loop_silent_s=lambda: 0.0)
-    lease = Lease(message_id=uuid.uuid4(), project_id=uuid.uuid4(), owner="worker", attempt=1, run=1)
+    lease = Lease(message_id=uuid.uuid4(), project_id=uuid.uuid4(), owner="worker-1", attempt=1, run=1)
     with keeper.hold(lease, claimed_at=time.monotonic()) as older:
-        again = msgspec.structs.replace(lease, attempt=2)
+        again = msgspec.structs.replace(lease, owner="worker-2", attempt=2)
         with keeper.hold(again, claimed_at=time.monotonic()) as newer:
             assert (older.stop_reason, newer.stop_reason) == (Stop.LOST, None)
-        assert keeper.count == 0
+        assert keeper.count == 1
+    assert keeper.count == 0
