@@ -114,9 +114,15 @@ class Held:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """However it ended: nothing is appended, and no attempt taken, after it."""
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """However it ended: nothing is appended, and no attempt taken, after it. Where it broke, which nobody expected, the
+        message is not left to its lease: it is handed back, with one try less."""
         self._workshop.streams.run(self.publisher.close())
+        if error is not None:
+            try:
+                self._store.hand_back(self._lease, failed=True)
+            except (Fenced, StoreUnavailable):
+                pass  # somebody else has it, or the lease runs out
 
     @property
     def _lease(self) -> Lease:

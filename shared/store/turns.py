@@ -230,10 +230,20 @@ class TurnStore(Transactions):
         with self._transaction() as connection:
             write_under_lease(connection, lease, tries=tries)
 
-    def hand_back(self, lease: Lease) -> None:
-        """Give the message up unfinished, at no cost of a try, so that another worker takes it at once. Raises `Fenced`."""
+    def hand_back(self, lease: Lease, *, failed: bool = False) -> None:
+        """Give the message up unfinished, so that another worker takes it at once. Raises `Fenced`.
+
+        It costs no try, unless this one `failed`.
+        """
         with self._transaction() as connection:
-            write_under_lease(connection, lease, lease_owner=None, lease_until=None, rung_at=None)
+            write_under_lease(
+                connection,
+                lease,
+                lease_owner=None,
+                lease_until=None,
+                rung_at=None,
+                tries=Message.tries + int(failed),
+            )
 
     def context(self, lease: Lease, *, max_tokens: int) -> Context:
         """The project as it is now, and the newest of the messages that were answered before this one."""
