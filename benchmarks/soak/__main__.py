@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -27,7 +28,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Nothing is sent after so many.")] = 15.0,
     readers: Annotated[int, typer.Option(min=1, help="Of each message.")] = 4,
     people: Annotated[int, typer.Option(min=1, help="Who send messages, all at once.")] = 40,
-    chunks: Annotated[int, typer.Option(min=1, help="Pieces of a usual answer.")] = 30,
+    chunks: Annotated[int, typer.Option(min=1, help="Pieces of a usual answer.")] = 36,
     faults: Annotated[str, typer.Option(help=f"Of {_KINDS}; empty: none.")] = _KINDS,
     short_leases: Annotated[
         bool, typer.Option("--short-leases/--default-leases", help="Leases of 2 s, or of the default 10 s.")
@@ -57,6 +58,8 @@ def main(
         builders=builders,
         artifacts=artifacts,
     )
+    # whoever ends it wants its processes ended too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=True)
     console.print(f"soak: seed {options.seed}")
     with _progress(console) as progress:

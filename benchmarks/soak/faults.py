@@ -293,6 +293,7 @@ KINDS: Final[Mapping[str, Fault]] = {
     "postgres-stop": _postgres_stop,
     "model": _model,
 }
+_STOPPING: Final = frozenset({"stop", "postgres-stop"})
 _WEIGHTS: Final = {"kill": 4, "term": 2, "stop": 2}
 
 
@@ -374,6 +375,12 @@ class Conductor:
         stack.store.close()  # its connections died with the server
         self._start_what_died()
         stack.wait_ready(*stack.names)
+
+    def wake_all(self) -> None:
+        """Nothing stays stopped: what is stopped cannot be asked to end."""
+        for active in self._active:
+            if active.kind in _STOPPING:
+                active.hurt.heal()
 
     def _hurt(self, kind: str) -> None:
         try:

@@ -51,7 +51,7 @@ class Options:
     readers: int = 4
     people: int = 40
     """At a time; each has a project and a message or a few."""
-    chunks: int = 30
+    chunks: int = 36
     """Pieces of a usual answer."""
     kinds: Sequence[str] = tuple(KINDS)
     short_leases: bool = True
@@ -112,10 +112,15 @@ class _Soak:
         self._load.start()
         try:
             self._while_things_fail()
-        finally:
             self._conductor.heal_all()
             self._load.end_sending()
             self._until_nothing_moves()
+        except BaseException:
+            self._load.end_sending()
+            self._load.give_up()
+            self._conductor.wake_all()
+            raise
+        finally:
             self._load.join()
         self._until_rows_are_final()
         return self._judge()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -42,6 +42,12 @@ class Violation:
     row: Row | None = None
 
 
+class Asked(Protocol):
+    """Where rows are read; `Stack` is one."""
+
+    def sql(self, statement: str, **parameters: object) -> Sequence[Any]: ...
+
+
 # --- messages -----------------------------------------------------------------------------------------------------
 
 
@@ -60,7 +66,7 @@ def check_messages(sent: Iterable[Sent], rows: dict[str, Row]) -> Iterator[Viola
             yield Violation(kind="stuck", what=f"{name} is final, and its readers did not come to the end", row=row)
 
 
-def check_nothing_is_left(stack: Stack) -> Iterator[Violation]:
+def check_nothing_is_left(stack: Asked) -> Iterator[Violation]:
     """Also of what nobody was told: no row is unfinished, held, or without the end of its log."""
     left = stack.sql(
         "SELECT id, status, attempt, lease_owner, ending_appended, cancel_requested_at FROM messages"
@@ -150,7 +156,7 @@ class Effects(NamedTuple):
     """What the documents hold; one for each call."""
 
 
-def check_effects(stack: Stack) -> tuple[Effects, list[Violation]]:
+def check_effects(stack: Asked) -> tuple[Effects, list[Violation]]:
     """Ledger, versions and documents tell the same edits, each once."""
     found: list[Violation] = []
 
