@@ -58,6 +58,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Of each process: soon after the start, and at the end or before its last restart."""
     restarts: dict[str, int]
     """Processes that ended without being hurt."""
+    last_words: dict[str, str]
+    """What each of those wrote before its newest end."""
     answers: dict[str, int]
     violations: list[FoundViolation]
 
@@ -80,6 +82,8 @@ def show(report: Report, console: Console) -> None:
     for violation in report.violations[:_MOST_SHOWN]:
         saved = f"\n    saved as {violation.saved}" if violation.saved else ""
         console.print(f"VIOLATION ({violation.kind}, seed {report.seed}): {violation.what}{saved}", markup=False)
+    for name, words in report.last_words.items():
+        console.print(f"{name} ended by itself; it wrote last:\n{words}", markup=False)
     if len(report.violations) > _MOST_SHOWN:
         console.print(f"and {len(report.violations) - _MOST_SHOWN} more")
 

@@ -235,6 +235,7 @@ class _Soak:
             events_per_s=load.tally.events / seconds,
             rss_mb=self._memory,
             restarts=dict(self._conductor.ended_by_themselves),
+            last_words=self._conductor.last_words,
             answers=dict(load.answers),
             violations=[self._saved(number, violation) for number, violation in enumerate(violations)],
         )
