@@ -32,6 +32,8 @@ _TWO_AT_ONCE: Final = 0.25
 _LOOK_S: Final = 0.1
 _RESTART_S: Final = 1.0
 _MOST_STARTS: Final = 4
+_NOTHING_MS: Final = 300
+"""A fault of Redis that was over so soon delays nobody."""
 _LAST_LINES: Final = 15
 _BELLS: Final = (keys.INTERACTIVE_QUEUE, keys.BUILDS_QUEUE)
 
@@ -51,7 +53,24 @@ class Kill:
     """A worker that was killed: when, by the clock of the events, and the attempts of the messages that it held."""
 
     at_ms: int
+    worker: str
     held: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """A fault that was healed: what it hurt, and when, by the clock of the events."""
+
+    what: str
+    from_ms: int
+    to_ms: int
+
+    @property
+    def delays_recovery(self) -> bool:
+        """Whether a killed worker's messages may have to wait for what was hurt."""
+        if self.what.startswith(("postgres", "sweeper", "worker")):
+            return True
+        return self.what == "redis" and self.to_ms - self.from_ms > _NOTHING_MS
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,6 +78,7 @@ class _Active:
     kind: str
     hurt: Hurt
     until_s: float
+    began_ms: int
 
 
 class Arena:
@@ -109,10 +129,10 @@ def _kill(arena: Arena) -> Hurt | None:
     if (name := arena.free("worker", "web", "sweeper", "builder")) is None:
         return None
     held = arena.held_by(name) if name.startswith("worker") else {}
-    at_ms = time.time_ns() // 1_000_000
+    at_ms = _now_ms()
     arena.stack.kill(name)
     if held:
-        arena.kills.append(Kill(at_ms=at_ms, held=held))
+        arena.kills.append(Kill(at_ms=at_ms, worker=name, held=held))
     return Hurt(what=name, for_s=arena.random.uniform(0.0, arena.lease_s), heal=lambda: _start(arena, name))
 
 
@@ -299,6 +319,10 @@ _STOPPING: Final = frozenset({"stop", "postgres-stop"})
 _WEIGHTS: Final = {"kill": 4, "term": 2, "stop": 2}
 
 
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def _over(what: str) -> Hurt:
     return Hurt(what=what, for_s=0.0, heal=lambda: True)
 
@@ -339,6 +363,7 @@ class Conductor:
         self.last_words: dict[str, str] = {}
         """What each of those wrote before its newest end."""
         self._starts_again_at_s: dict[str, float] = {}
+        self.past: list[Past] = []
         self._kinds = list(kinds)
         self._pause_s = pause_s
         self._active: list[_Active] = []
@@ -393,6 +418,7 @@ class Conductor:
                 active.hurt.heal()
 
     def _hurt(self, kind: str) -> None:
+        began_ms = _now_ms()
         try:
             hurt = KINDS[kind](self.arena)
         except (redis.RedisError, SQLAlchemyError):
@@ -400,13 +426,15 @@ class Conductor:
         if hurt is not None:
             self.done[kind] += 1
             self.arena.occupied.add(hurt.what)
-            self._active.append(_Active(kind=kind, hurt=hurt, until_s=time.monotonic() + hurt.for_s))
+            until_s = time.monotonic() + hurt.for_s
+            self._active.append(_Active(kind=kind, hurt=hurt, until_s=until_s, began_ms=began_ms))
 
     def _heal(self, active: _Active) -> None:
         with contextlib.suppress(redis.RedisError):  # a connection that died in the fault before: again, on a new one
             if active.hurt.heal():
                 self._active.remove(active)
                 self.arena.occupied.discard(active.hurt.what)
+                self.past.append(Past(what=active.hurt.what, from_ms=active.began_ms, to_ms=_now_ms()))
 
     def _start_what_died(self) -> None:
         """As whoever runs the processes does: what ended and was not to is started again."""
