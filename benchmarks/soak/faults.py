@@ -1,7 +1,8 @@
 """What is done to the processes while people use them, one fault after the other and sometimes two at once.
 
-Each kind is a function that hurts something and returns how it is healed, or None where there is nothing to hurt just now. A
-fault occupies what it hurts (a process, ``postgres``, ``redis``) until it is healed, so that no two mend each other.
+Each kind is a function that hurts something and returns how it is healed, or None where there is nothing to hurt just now.
+A fault occupies what it hurts (a process, ``postgres``, ``redis``, a process's way to one of them) until it is healed, so that
+no two mend each other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,7 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from dev.supervisor import StackFailed
 from shared import keys
-from tests.stack import Stack
+from tests.fault_proxy import Link, Way, down, up
+from tests.stack import Behind, Stack
 
 STOP_MOST_S: Final = 40.0
 """A process that was asked to end and has not ended after so long is a finding."""
@@ -81,6 +83,11 @@ class _Active:
     began_ms: int
 
 
+class Passage(NamedTuple):
+    name: str
+    link: Link
+
+
 class Arena:
     """A stack, what is hurt of it just now, and chance."""
 
@@ -104,6 +111,13 @@ class Arena:
             if name.startswith(prefixes) and name not in self.occupied and self.stack.is_running(name)
         ]
         return self.random.choice(names) if names else None
+
+    def way(self) -> Passage | None:
+        """A process's way to something that it stands on."""
+        name = self.random.choice([name for name in self.stack.names if name != "model"])
+        behind: Behind = self.random.choice(("postgres", "redis", "model"))
+        passage = f"{name} to {behind}"
+        return None if passage in self.occupied else Passage(passage, self.stack.link(name, behind))
 
     def is_free(self, what: str) -> bool:
         return what not in self.occupied
@@ -299,6 +313,52 @@ def _model(arena: Arena) -> Hurt | None:
     return Hurt(what=name, for_s=arena.random.uniform(0.0, 1.0), heal=lambda: _start(arena, name))
 
 
+# --- the network, between one process and what it stands on -------------------------------------------------------
+
+
+def _net_reset(arena: Arena) -> Hurt | None:
+    """All connections of a way are reset."""
+    if (way := arena.way()) is None:
+        return None
+    way.link.reset()
+    return _over(way.name)
+
+
+def _net_cut(arena: Arena) -> Hurt | None:
+    """Connections of a way end at some byte: in the middle of a command, of an answer, of a commit."""
+    if (way := arena.way()) is None:
+        return None
+    step = arena.random.choice((up, down))(arena.random.randint(1, 20_000))
+    way.link.cut(step, manner=arena.random.choice(("rst", "fin")), times=arena.random.randint(1, 4))
+    return _until_undone(arena, way, 1.0)
+
+
+def _net_refuse(arena: Arena) -> Hurt | None:
+    """New connections are refused, and those that there are reset."""
+    if (way := arena.way()) is None:
+        return None
+    way.link.refuse()
+    way.link.reset()
+    return _until_undone(arena, way, 1.5)
+
+
+def _net_blackhole(arena: Arena) -> Hurt | None:
+    """Bytes vanish, one way or both; or they come late, when it is over."""
+    if (way := arena.way()) is None:
+        return None
+    ways = arena.random.choice(((Way.UP,), (Way.DOWN,), tuple(Way)))
+    way.link.blackhole(*ways, late=arena.random.random() < 0.5)
+    return _until_undone(arena, way, 1.5)
+
+
+def _net_slow(arena: Arena) -> Hurt | None:
+    """Each piece takes longer."""
+    if (way := arena.way()) is None:
+        return None
+    way.link.slow(arena.random.choice((0.02, 0.1, 0.3)))
+    return _until_undone(arena, way, 1.5)
+
+
 KINDS: Final[Mapping[str, Fault]] = {
     "kill": _kill,
     "term": _term,
@@ -315,6 +375,15 @@ KINDS: Final[Mapping[str, Fault]] = {
     "postgres-stop": _postgres_stop,
     "model": _model,
 }
+NETWORK_KINDS: Final[Mapping[str, Fault]] = {
+    "net-reset": _net_reset,
+    "net-cut": _net_cut,
+    "net-refuse": _net_refuse,
+    "net-blackhole": _net_blackhole,
+    "net-slow": _net_slow,
+}
+"""Of a stack that was started with links, through which all of its bytes go."""
+ALL_KINDS: Final[Mapping[str, Fault]] = {**KINDS, **NETWORK_KINDS}
 _STOPPING: Final = frozenset({"stop", "postgres-stop"})
 _WEIGHTS: Final = {"kill": 4, "term": 2, "stop": 2}
 
@@ -325,6 +394,14 @@ def _now_ms() -> int:
 
 def _over(what: str) -> Hurt:
     return Hurt(what=what, for_s=0.0, heal=lambda: True)
+
+
+def _until_undone(arena: Arena, way: Passage, most_leases: float) -> Hurt:
+    def heal() -> bool:
+        way.link.undo()
+        return True
+
+    return Hurt(what=way.name, for_s=arena.random.uniform(0.5, arena.lease_s * most_leases), heal=heal)
 
 
 def _start(arena: Arena, name: str) -> bool:
@@ -420,7 +497,7 @@ class Conductor:
     def _hurt(self, kind: str) -> None:
         began_ms = _now_ms()
         try:
-            hurt = KINDS[kind](self.arena)
+            hurt = ALL_KINDS[kind](self.arena)
         except (redis.RedisError, SQLAlchemyError):
             return  # what was to be hurt is not in a state to be
         if hurt is not None:

@@ -12,7 +12,7 @@ from typing import Final
 import uvloop
 
 from benchmarks.soak import verdict
-from benchmarks.soak.faults import KINDS, Conductor, memory_mb
+from benchmarks.soak.faults import KINDS, NETWORK_KINDS, Conductor, memory_mb
 from benchmarks.soak.load import Load, follow_on, rows
 from benchmarks.soak.plan import Plan, make_plan
 from benchmarks.soak.recording import SavedRecording
@@ -91,6 +91,7 @@ def soak(options: Options, *, watch: Watch = lambda step: None) -> Report:
             settings=_SETTINGS | (SHORT_LEASES if options.short_leases else {}),
             own_postgres=True,
             own_valkey=True,
+            links=bool(NETWORK_KINDS.keys() & set(options.kinds)),
         )
         return _Soak(stack, options, watch).run()
 
