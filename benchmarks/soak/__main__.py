@@ -13,13 +13,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from benchmarks.soak.faults import KINDS
+from benchmarks.soak.faults import ALL_KINDS, KINDS, NETWORK_KINDS
 from benchmarks.soak.recording import SavedRecording
 from benchmarks.soak.report import show
 from benchmarks.soak.run import ARTIFACTS, Options, Step, soak
 
 _FAILED: Final = 1
 _KINDS: Final = ",".join(KINDS)
+_NETWORK: Final = ",".join(NETWORK_KINDS)
 
 
 def main(
@@ -29,7 +30,10 @@ def main(
     readers: Annotated[int, typer.Option(min=1, help="Of each message.")] = 4,
     people: Annotated[int, typer.Option(min=1, help="Who send messages, all at once.")] = 40,
     chunks: Annotated[int, typer.Option(min=1, help="Pieces of a usual answer.")] = 36,
-    faults: Annotated[str, typer.Option(help=f"Of {_KINDS}; empty: none.")] = _KINDS,
+    faults: Annotated[str, typer.Option(help=f"Of {_KINDS}, and {_NETWORK}; empty: none.")] = _KINDS,
+    network: Annotated[
+        bool, typer.Option("--network", help="Also all faults of the network; every byte goes through a proxy.")
+    ] = False,
     short_leases: Annotated[
         bool, typer.Option("--short-leases/--default-leases", help="Leases of 2 s, or of the default 10 s.")
     ] = True,
@@ -43,9 +47,9 @@ def main(
         reason = SavedRecording.read(check).check()
         print(reason or "nothing is wrong with it")
         raise typer.Exit(_FAILED if reason else 0)
-    kinds = tuple(filter(None, faults.split(",")))
-    if unknown := set(kinds) - set(KINDS):
-        raise typer.BadParameter(f"unknown faults {', '.join(sorted(unknown))}; there are {_KINDS}")
+    kinds = tuple(dict.fromkeys([*filter(None, faults.split(",")), *(NETWORK_KINDS if network else ())]))
+    if unknown := set(kinds) - set(ALL_KINDS):
+        raise typer.BadParameter(f"unknown faults {', '.join(sorted(unknown))}; there are {', '.join(ALL_KINDS)}")
     options = Options(
         messages=messages,
         seed=secrets.randbelow(1_000_000) if seed is None else seed,

@@ -1,7 +1,8 @@
 """What is done to the processes while people use them, one fault after the other and sometimes two at once.
 
-Each kind is a function that hurts something and returns how it is healed, or None where there is nothing to hurt just now. A
-fault occupies what it hurts (a process, ``postgres``, ``redis``) until it is healed, so that no two mend each other.
+Each kind is a function that hurts something and returns how it is healed, or None where there is nothing to hurt just now.
+A fault occupies what it hurts (a process, ``postgres``, ``redis``, a process's way to one of them) until it is healed, so that
+no two mend each other.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
 from dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from dev.supervisor import StackFailed
 from shared import keys
-from tests.stack import Stack
+from tests.fault_proxy import Link, Way, down, up
+from tests.stack import Behind, Stack
 
 STOP_MOST_S: Final = 40.0
 """A process that was asked to end and has not ended after so long is a finding."""
@@ -30,6 +33,9 @@ _TWO_AT_ONCE: Final = 0.25
 """How often the next fault does not wait for the one before to be healed."""
 _LOOK_S: Final = 0.1
 _RESTART_S: Final = 1.0
+_MOST_STARTS: Final = 4
+_NOTHING_MS: Final = 300
+"""A fault of Redis that was over so soon delays nobody."""
 _LAST_LINES: Final = 15
 _BELLS: Final = (keys.INTERACTIVE_QUEUE, keys.BUILDS_QUEUE)
 
@@ -49,7 +55,24 @@ class Kill:
     """A worker that was killed: when, by the clock of the events, and the attempts of the messages that it held."""
 
     at_ms: int
+    worker: str
     held: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """A fault that was healed: what it hurt, and when, by the clock of the events."""
+
+    what: str
+    from_ms: int
+    to_ms: int
+
+    @property
+    def delays_recovery(self) -> bool:
+        """Whether a killed worker's messages may have to wait for what was hurt."""
+        if self.what.startswith(("postgres", "sweeper", "worker")):
+            return True
+        return self.what == "redis" and self.to_ms - self.from_ms > _NOTHING_MS
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,6 +80,12 @@ class _Active:
     kind: str
     hurt: Hurt
     until_s: float
+    began_ms: int
+
+
+class Passage(NamedTuple):
+    name: str
+    link: Link
 
 
 class Arena:
@@ -83,6 +112,13 @@ class Arena:
         ]
         return self.random.choice(names) if names else None
 
+    def way(self) -> Passage | None:
+        """A process's way to something that it stands on."""
+        name = self.random.choice([name for name in self.stack.names if name != "model"])
+        behind: Behind = self.random.choice(("postgres", "redis", "model"))
+        passage = f"{name} to {behind}"
+        return None if passage in self.occupied else Passage(passage, self.stack.link(name, behind))
+
     def is_free(self, what: str) -> bool:
         return what not in self.occupied
 
@@ -107,10 +143,10 @@ def _kill(arena: Arena) -> Hurt | None:
     if (name := arena.free("worker", "web", "sweeper", "builder")) is None:
         return None
     held = arena.held_by(name) if name.startswith("worker") else {}
-    at_ms = time.time_ns() // 1_000_000
+    at_ms = _now_ms()
     arena.stack.kill(name)
     if held:
-        arena.kills.append(Kill(at_ms=at_ms, held=held))
+        arena.kills.append(Kill(at_ms=at_ms, worker=name, held=held))
     return Hurt(what=name, for_s=arena.random.uniform(0.0, arena.lease_s), heal=lambda: _start(arena, name))
 
 
@@ -277,6 +313,52 @@ def _model(arena: Arena) -> Hurt | None:
     return Hurt(what=name, for_s=arena.random.uniform(0.0, 1.0), heal=lambda: _start(arena, name))
 
 
+# --- the network, between one process and what it stands on -------------------------------------------------------
+
+
+def _net_reset(arena: Arena) -> Hurt | None:
+    """All connections of a way are reset."""
+    if (way := arena.way()) is None:
+        return None
+    way.link.reset()
+    return _over(way.name)
+
+
+def _net_cut(arena: Arena) -> Hurt | None:
+    """Connections of a way end at some byte: in the middle of a command, of an answer, of a commit."""
+    if (way := arena.way()) is None:
+        return None
+    step = arena.random.choice((up, down))(arena.random.randint(1, 20_000))
+    way.link.cut(step, manner=arena.random.choice(("rst", "fin")), times=arena.random.randint(1, 4))
+    return _until_undone(arena, way, 1.0)
+
+
+def _net_refuse(arena: Arena) -> Hurt | None:
+    """New connections are refused, and those that there are reset."""
+    if (way := arena.way()) is None:
+        return None
+    way.link.refuse()
+    way.link.reset()
+    return _until_undone(arena, way, 1.5)
+
+
+def _net_blackhole(arena: Arena) -> Hurt | None:
+    """Bytes vanish, one way or both; or they come late, when it is over."""
+    if (way := arena.way()) is None:
+        return None
+    ways = arena.random.choice(((Way.UP,), (Way.DOWN,), tuple(Way)))
+    way.link.blackhole(*ways, late=arena.random.random() < 0.5)
+    return _until_undone(arena, way, 1.5)
+
+
+def _net_slow(arena: Arena) -> Hurt | None:
+    """Each piece takes longer."""
+    if (way := arena.way()) is None:
+        return None
+    way.link.slow(arena.random.choice((0.02, 0.1, 0.3)))
+    return _until_undone(arena, way, 1.5)
+
+
 KINDS: Final[Mapping[str, Fault]] = {
     "kill": _kill,
     "term": _term,
@@ -293,12 +375,33 @@ KINDS: Final[Mapping[str, Fault]] = {
     "postgres-stop": _postgres_stop,
     "model": _model,
 }
+NETWORK_KINDS: Final[Mapping[str, Fault]] = {
+    "net-reset": _net_reset,
+    "net-cut": _net_cut,
+    "net-refuse": _net_refuse,
+    "net-blackhole": _net_blackhole,
+    "net-slow": _net_slow,
+}
+"""Of a stack that was started with links, through which all of its bytes go."""
+ALL_KINDS: Final[Mapping[str, Fault]] = {**KINDS, **NETWORK_KINDS}
 _STOPPING: Final = frozenset({"stop", "postgres-stop"})
 _WEIGHTS: Final = {"kill": 4, "term": 2, "stop": 2}
 
 
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def _over(what: str) -> Hurt:
     return Hurt(what=what, for_s=0.0, heal=lambda: True)
+
+
+def _until_undone(arena: Arena, way: Passage, most_leases: float) -> Hurt:
+    def heal() -> bool:
+        way.link.undo()
+        return True
+
+    return Hurt(what=way.name, for_s=arena.random.uniform(0.5, arena.lease_s * most_leases), heal=heal)
 
 
 def _start(arena: Arena, name: str) -> bool:
@@ -337,6 +440,7 @@ class Conductor:
         self.last_words: dict[str, str] = {}
         """What each of those wrote before its newest end."""
         self._starts_again_at_s: dict[str, float] = {}
+        self.past: list[Past] = []
         self._kinds = list(kinds)
         self._pause_s = pause_s
         self._active: list[_Active] = []
@@ -373,8 +477,16 @@ class Conductor:
             time.sleep(_LOOK_S / 10)
         stack = self.arena.stack
         stack.store.close()  # its connections died with the server
-        self._start_what_died()
-        stack.wait_ready(*stack.names)
+        stack.redis.config_set("maxmemory", 0)
+        for again in reversed(range(_MOST_STARTS)):
+            self._start_what_died()
+            try:
+                stack.wait_ready(*stack.names)
+                return
+            except StackFailed:  # one ended because of the fault before
+                if not again:
+                    raise
+                time.sleep(_RESTART_S)
 
     def wake_all(self) -> None:
         """Nothing stays stopped: what is stopped cannot be asked to end."""
@@ -383,20 +495,23 @@ class Conductor:
                 active.hurt.heal()
 
     def _hurt(self, kind: str) -> None:
+        began_ms = _now_ms()
         try:
-            hurt = KINDS[kind](self.arena)
+            hurt = ALL_KINDS[kind](self.arena)
         except (redis.RedisError, SQLAlchemyError):
             return  # what was to be hurt is not in a state to be
         if hurt is not None:
             self.done[kind] += 1
             self.arena.occupied.add(hurt.what)
-            self._active.append(_Active(kind=kind, hurt=hurt, until_s=time.monotonic() + hurt.for_s))
+            until_s = time.monotonic() + hurt.for_s
+            self._active.append(_Active(kind=kind, hurt=hurt, until_s=until_s, began_ms=began_ms))
 
     def _heal(self, active: _Active) -> None:
         with contextlib.suppress(redis.RedisError):  # a connection that died in the fault before: again, on a new one
             if active.hurt.heal():
                 self._active.remove(active)
                 self.arena.occupied.discard(active.hurt.what)
+                self.past.append(Past(what=active.hurt.what, from_ms=active.began_ms, to_ms=_now_ms()))
 
     def _start_what_died(self) -> None:
         """As whoever runs the processes does: what ended and was not to is started again."""

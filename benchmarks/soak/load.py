@@ -197,7 +197,7 @@ class _Person:
                 group.create_task(self._cancel(message_id, plan.cancel_after_s))
         for number in range(plan.retries):
             await self._retry(sent)
-            late = ReaderPlan(transport="socket", first_web=0, joins_after_s=0.0, leaves_after=())
+            late = ReaderPlan(transport="socket", first_web=0, joins_after_s=0.0, leaves_after=(), asks_again=True)
             async with asyncio.TaskGroup() as group:
                 for reader in sent.readers:
                     group.create_task(reader.follow())

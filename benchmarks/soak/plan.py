@@ -32,6 +32,8 @@ class ReaderPlan:
     joins_after_s: float
     leaves_after: tuple[int, ...]
     """Of its first connections; on those after them it stays."""
+    asks_again: bool
+    """Whether it comes back after the end, as an EventSource does, to be told that there is nothing more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,4 +191,5 @@ def _reader(random_: random.Random, webs: int, *, first: bool) -> ReaderPlan:
         first_web=random_.randrange(webs),
         joins_after_s=late_s,
         leaves_after=tuple(random_.randint(1, 15) for _ in range(leaving)),
+        asks_again=random_.random() < 0.25,
     )

@@ -119,7 +119,7 @@ class Reader:
         return code == _FINISHED
 
     async def _sse(self, url: str) -> bool:
-        """One connection; whether it was told that there is nothing more (204)."""
+        """One connection; whether it ended because there is nothing more."""
         after = self.recording.last
         headers = self._headers if after is None else {**self._headers, "Last-Event-ID": str(after)}
         async with asyncio.timeout(_CONNECT_S):
@@ -131,7 +131,7 @@ class Reader:
                 self._refused(answer.status, await answer.text())
                 return False
             most = next(self._leaves_after, None)
-            rest = b""
+            rest, had = b"", len(self.recording.frames)
             async with asyncio.timeout(_SILENCE_S) as silence:
                 async for chunk in answer.content.iter_any():
                     *blocks, rest = (rest + chunk).split(b"\n\n")
@@ -143,7 +143,8 @@ class Reader:
                             most -= 1
                     if blocks:
                         silence.reschedule(asyncio.get_running_loop().time() + _SILENCE_S)
-        return False  # after the end it comes back once, as an EventSource does, and is told so
+        has_the_end = len(self.recording.frames) > had and self.recording.is_at_an_end
+        return has_the_end and not self._plan.asks_again
 
     def _take_block(self, block: bytes) -> bool:
         """Whether it was an event, and not a comment or a field alone."""

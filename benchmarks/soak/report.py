@@ -33,6 +33,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     messages: int
     """Acknowledged."""
     statuses: dict[str, int]
+    errors: dict[str, int]
+    """Codes of those that ended in an error."""
     runs: int
     attempts: int
     faults: dict[str, int]
@@ -52,12 +54,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reader_events: int
     reconnects: int
     recovery: Recovery
+    """Where nothing else was hurt that it could have waited for: Postgres, a sweeper, another worker, Redis for a while."""
+    recovery_among_faults: Recovery
+    """Of all."""
     messages_per_s: float
     events_per_s: float
     rss_mb: dict[str, tuple[float, float]]
     """Of each process: soon after the start, and at the end or before its last restart."""
     restarts: dict[str, int]
     """Processes that ended without being hurt."""
+    last_words: dict[str, str]
+    """What each of those wrote before its newest end."""
     answers: dict[str, int]
     violations: list[FoundViolation]
 
@@ -80,14 +87,16 @@ def show(report: Report, console: Console) -> None:
     for violation in report.violations[:_MOST_SHOWN]:
         saved = f"\n    saved as {violation.saved}" if violation.saved else ""
         console.print(f"VIOLATION ({violation.kind}, seed {report.seed}): {violation.what}{saved}", markup=False)
+    for name, words in report.last_words.items():
+        console.print(f"{name} ended by itself; it wrote last:\n{words}", markup=False)
     if len(report.violations) > _MOST_SHOWN:
         console.print(f"and {len(report.violations) - _MOST_SHOWN} more")
 
 
 def _lines(report: Report) -> list[tuple[str, str]]:
-    recovery = report.recovery
     return [
         ("messages", f"{report.messages} ({_counted(report.statuses)})"),
+        ("errors", _counted(report.errors) or "none"),
         ("runs, attempts", f"{report.runs}, {report.attempts}"),
         ("faults", f"{sum(report.faults.values())} ({_counted(report.faults)})"),
         ("lost", str(report.lost)),
@@ -100,11 +109,8 @@ def _lines(report: Report) -> list[tuple[str, str]]:
             f"{report.effects} in the ledger = {report.document_versions} versions = {report.document_items} items",
         ),
         ("readers", f"{report.readers}, {report.reader_events} events, {report.reconnects} reconnects"),
-        (
-            "killed worker → next attempt",
-            f"p50 {_seconds(recovery.p50_s)}, p99 {_seconds(recovery.p99_s)}, most {_seconds(recovery.most_s)}"
-            f" of {recovery.count} messages (lease {report.lease_s:g} s)",
-        ),
+        (f"killed worker → next attempt (lease {report.lease_s:g} s)", _recovered(report.recovery)),
+        ("… with other faults at the same time", _recovered(report.recovery_among_faults)),
         (
             "throughput",
             f"{report.messages_per_s:.1f} messages/s, {report.events_per_s:.0f} reader events/s in {report.seconds:.0f} s",
@@ -112,6 +118,13 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         ("memory, MB", ", ".join(f"{name} {first:.0f} → {last:.0f}" for name, (first, last) in report.rss_mb.items())),
         ("ended by themselves", _counted(report.restarts) or "none"),
     ]
+
+
+def _recovered(recovery: Recovery) -> str:
+    return (
+        f"p50 {_seconds(recovery.p50_s)}, p99 {_seconds(recovery.p99_s)}, most {_seconds(recovery.most_s)}"
+        f" of {recovery.count} messages"
+    )
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import uvloop
 
 from benchmarks.soak import verdict
-from benchmarks.soak.faults import KINDS, Conductor, memory_mb
+from benchmarks.soak.faults import KINDS, NETWORK_KINDS, Conductor, memory_mb
 from benchmarks.soak.load import Load, follow_on, rows
 from benchmarks.soak.plan import Plan, make_plan
 from benchmarks.soak.recording import SavedRecording
@@ -30,7 +30,6 @@ SHORT_LEASES: Final[dict[str, object]] = {
 }
 _SETTINGS: Final[dict[str, object]] = {
     "CHATRELAY_PROVIDER_SILENCE_S": 4,
-    "CHATRELAY_RETRY_FIRST_S": 0.1,
     "CHATRELAY_DRAIN_S": 5,
     "CHATRELAY_CONTEXT_TOKENS": 1500,
 }
@@ -92,6 +91,7 @@ def soak(options: Options, *, watch: Watch = lambda step: None) -> Report:
             settings=_SETTINGS | (SHORT_LEASES if options.short_leases else {}),
             own_postgres=True,
             own_valkey=True,
+            links=bool(NETWORK_KINDS.keys() & set(options.kinds)),
         )
         return _Soak(stack, options, watch).run()
 
@@ -201,7 +201,9 @@ class _Soak:
     def _report(self, found: dict[str, Row], effects: verdict.Effects, violations: list[Violation]) -> Report:
         load, sent = self._load, self._load.sent
         kinds = Counter(violation.kind for violation in violations)
-        recoveries = verdict.recoveries_s(self._conductor.arena.kills, sent)
+        times = verdict.recoveries(
+            self._conductor.arena.kills, sent, self._conductor.past, lease_s=self._options.lease_s
+        )
         ours = [found[one.message_id] for one in sent if one.message_id in found]
         seconds = max(load.ended_at_s - load.began_at_s, 0.001)
         (counted,) = self._stack.sql("SELECT coalesce(sum(run), 0) AS runs FROM messages WHERE role = 'assistant'")
@@ -211,6 +213,7 @@ class _Soak:
             seconds=seconds,
             messages=len(sent),
             statuses=dict(Counter(row["status"] for row in ours)),
+            errors=dict(Counter(row["error"]["code"] for row in ours if row["error"] is not None)),
             runs=int(counted.runs),
             attempts=sum(row["attempt"] for row in ours),
             faults=dict(self._conductor.done),
@@ -225,16 +228,13 @@ class _Soak:
             readers=sum(len(one.readers) for one in sent),
             reader_events=load.tally.events,
             reconnects=load.tally.reconnects,
-            recovery=Recovery(
-                count=len(recoveries),
-                p50_s=verdict.percentile(recoveries, 0.5),
-                p99_s=verdict.percentile(recoveries, 0.99),
-                most_s=recoveries[-1] if recoveries else None,
-            ),
+            recovery=_recovery(times.alone_s),
+            recovery_among_faults=_recovery(times.all_s),
             messages_per_s=len(sent) / seconds,
             events_per_s=load.tally.events / seconds,
             rss_mb=self._memory,
             restarts=dict(self._conductor.ended_by_themselves),
+            last_words=self._conductor.last_words,
             answers=dict(load.answers),
             violations=[self._saved(number, violation) for number, violation in enumerate(violations)],
         )
@@ -258,3 +258,12 @@ class _Soak:
         load, done = self._load, self._conductor.done
         note = f"{len(load.sent)} sent, {load.tally.events} events, {sum(done.values())} faults"
         self._watch(Step(doing=doing, done=load.tally.lives, of=self._options.messages, note=note))
+
+
+def _recovery(sorted_s: list[float]) -> Recovery:
+    return Recovery(
+        count=len(sorted_s),
+        p50_s=verdict.percentile(sorted_s, 0.5),
+        p99_s=verdict.percentile(sorted_s, 0.99),
+        most_s=sorted_s[-1] if sorted_s else None,
+    )

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from benchmarks.soak.faults import Kill
+from benchmarks.soak.faults import Kill, Past
 from benchmarks.soak.load import Sent
 from benchmarks.soak.plan import DOCUMENT
 from benchmarks.soak.recording import Recording, is_doubled, violation_of
@@ -28,6 +28,8 @@ _BATCH: Final = 200
 _SMALL: Final = 500
 """So few are checked here: starting processes takes longer."""
 _CHECKERS: Final = 2
+_SAME_MS: Final = 200
+"""A fault that began so close to a kill of the same worker is the kill."""
 
 Row = dict[str, Any]
 
@@ -224,13 +226,21 @@ def check_leaks(stack: Stack) -> Iterator[Violation]:
 # --- figures ------------------------------------------------------------------------------------------------------
 
 
-def recoveries_s(kills: Iterable[Kill], sent: Iterable[Sent]) -> list[float]:
-    """Seconds from each killed worker to the first event of the next attempt, for each message that it held.
+class RecoveryTimes(NamedTuple):
+    """Sorted seconds."""
+
+    alone_s: list[float]
+    """Of kills with no other fault from two leases before to the next attempt that it could have waited for."""
+    all_s: list[float]
+
+
+def recoveries(kills: Iterable[Kill], sent: Iterable[Sent], past: Sequence[Past], *, lease_s: float) -> RecoveryTimes:
+    """From each killed worker to the first event of the next attempt, for each message that it held.
 
     By the times in the events. A message that ended in the attempt which the worker had has none.
     """
     recordings = {one.message_id: one.recordings for one in sent}
-    found = []
+    alone_s, all_s = [], []
     for kill in kills:
         for message_id, attempt in kill.held.items():
             begun_ms = [
@@ -238,9 +248,24 @@ def recoveries_s(kills: Iterable[Kill], sent: Iterable[Sent]) -> list[float]:
                 for recording in recordings.get(message_id, ())
                 if (ts := _first_ts_after(recording.frames, attempt)) is not None and ts >= kill.at_ms
             ]
-            if begun_ms:
-                found.append((min(begun_ms) - kill.at_ms) / 1000)
-    return sorted(found)
+            if not begun_ms:
+                continue
+            seconds = (min(begun_ms) - kill.at_ms) / 1000
+            all_s.append(seconds)
+            if not _was_disturbed(kill, min(begun_ms), past, lease_s):
+                alone_s.append(seconds)
+    return RecoveryTimes(sorted(alone_s), sorted(all_s))
+
+
+def _was_disturbed(kill: Kill, until_ms: int, past: Sequence[Past], lease_s: float) -> bool:
+    since_ms = kill.at_ms - 2000 * lease_s
+    return any(
+        one.delays_recovery
+        and one.from_ms <= until_ms
+        and one.to_ms >= since_ms
+        and not (one.what == kill.worker and abs(one.from_ms - kill.at_ms) <= _SAME_MS)
+        for one in past
+    )
 
 
 def _first_ts_after(frames: Iterable[bytes], attempt: int) -> int | None:

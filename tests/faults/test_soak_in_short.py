@@ -10,7 +10,18 @@ import pytest
 from benchmarks.soak.run import Options, soak
 
 SEED: Final = 7
-KINDS: Final = ("kill", "stop", "flush", "clients", "bells", "backends", "valkey-empty", "postgres")
+KINDS: Final = (
+    "kill",
+    "stop",
+    "flush",
+    "clients",
+    "bells",
+    "backends",
+    "valkey-empty",
+    "postgres",
+    "net-reset",
+    "net-blackhole",
+)
 
 
 @pytest.mark.timeout(300)

@@ -10,12 +10,12 @@ from typing import Any, Final, cast
 import msgspec
 import pytest
 
-from benchmarks.soak.faults import Kill
+from benchmarks.soak.faults import Kill, Past
 from benchmarks.soak.load import Sent
 from benchmarks.soak.plan import Plan, make_plan
 from benchmarks.soak.readers import Reader
 from benchmarks.soak.recording import Recording, SavedRecording
-from benchmarks.soak.verdict import check_messages, check_readers, recoveries_s
+from benchmarks.soak.verdict import check_messages, check_readers, recoveries
 from dev.scripted_model.answers import inline_script
 from dev.scripted_model.script import parse_script_text
 from shared import events
@@ -157,9 +157,30 @@ def test_a_final_message_whose_readers_came_to_the_end_is_no_violation() -> None
 
 def test_recovery_is_the_time_from_the_kill_to_the_next_attempts_first_event() -> None:
     """What a reader had of the attempt that was killed does not count, nor a message that ended in it."""
-    sent = [_sent(_told())]
-    assert recoveries_s([Kill(at_ms=1_000, held={MESSAGE: 1})], sent) == [2.0]
-    assert recoveries_s([Kill(at_ms=1_000, held={MESSAGE: 2, PROJECT: 1})], sent) == []
+    kill = Kill(at_ms=1_000, worker="worker-1", held={MESSAGE: 1})
+    itself = Past(what="worker-1", from_ms=990, to_ms=2_000)
+    assert recoveries([kill], [_sent(_told())], [itself], lease_s=1) == ([2.0], [2.0])
+    ended = Kill(at_ms=1_000, worker="worker-1", held={MESSAGE: 2, PROJECT: 1})
+    assert recoveries([ended], [_sent(_told())], [], lease_s=1) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("what", "from_ms", "to_ms", "disturbs"),
+    [
+        ("postgres", 0, 0, True),
+        ("sweeper", 2_000, 9_000, True),
+        ("redis", 2_000, 2_100, False),
+        ("redis", 2_000, 2_500, True),
+        ("postgres", 3_001, 9_000, False),
+        ("web-1", 1_000, 2_000, False),
+    ],
+)
+def test_a_recovery_that_waited_for_another_fault_is_counted_apart(
+    what: str, from_ms: int, to_ms: int, disturbs: bool
+) -> None:
+    kill = Kill(at_ms=1_000, worker="worker-1", held={MESSAGE: 1})
+    times = recoveries([kill], [_sent(_told())], [Past(what=what, from_ms=from_ms, to_ms=to_ms)], lease_s=1)
+    assert times == ([] if disturbs else [2.0], [2.0])
 
 
 def test_a_plan_hangs_on_the_seed_and_its_number_alone_and_its_script_is_one() -> None:
