@@ -8,7 +8,7 @@ they are the code's own (`product.py`).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import cache
 from itertools import product
 from typing import Final
@@ -232,26 +232,40 @@ def _possible(rules: Rules, state: State) -> list[tuple[Label, State]]:
 
 @cache
 def _walks() -> list[tuple[Rules, list[Step]]]:
-    """Shortest ways to every step with every fault that it can have, each led on to the end at random."""
+    """Shortest ways to every kind of step, each led on to the end at random."""
     walks: list[tuple[Rules, list[Step]]] = []
-    done: set[tuple[str, Fault | None]] = set()
+    done: set[Hashable] = set()
     for story, bounds in product(Story, _BOUNDS):
         rules = Rules(bounds._replace(story=story), ALL)
         came_from: dict[State, Step | None] = {rules.bounds.start(): None}
-        first: dict[tuple[str, Fault | None], Step] = {}
+        first: dict[Hashable, Step] = {}
         border = list(came_from)
         for state in border:  # which grows meanwhile
             for label, after in _possible(rules, state):
-                first.setdefault((label.step, label.fault), (label, state, after))
+                first.setdefault(_kind((label, state, after)), (label, state, after))
                 if after not in came_from:
                     came_from[after] = (label, state, after)
                     border.append(after)
         for seed, (kind, step) in enumerate(reversed(first.items())):
             if kind not in done:
                 walk = [*_way_to(step, came_from), *_on_from(rules, step[2], random.Random(seed))]
-                done.update((label.step, label.fault) for label, _, _ in walk)
+                done.update(map(_kind, walk))
                 walks.append((rules, walk))
     return walks
+
+
+def _kind(step: Step) -> Hashable:
+    """What is done, what goes wrong, and what it comes to."""
+    label, before, after = step
+    worked = next((one for one in after.workers if one.name == label.who), None)
+    return (
+        label.step,
+        label.fault,
+        label.who > 0 and worked is None,  # it is done, or was refused
+        worked is not None and worked.above >= 0,
+        len(after.log) > len(before.log),
+        after.closing is not None and after.closing.content != after.row.content,
+    )
 
 
 def _way_to(step: Step, came_from: dict[State, Step | None]) -> list[Step]:
