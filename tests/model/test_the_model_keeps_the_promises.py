@@ -16,9 +16,10 @@ BOUNDS: Final = {
     "a tool call with two faults of any kind": Bounds(story=Story.TOOL, faults=2),
     "a text that is retried, with one fault": Bounds(story=Story.TEXT, faults=1, retries=1),
     "a text whose events arrive late, with one fault": Bounds(story=Story.TEXT, faults=1, has_latency=True),
-    "a component that is cancelled and retried, and a try that is lost": Bounds(
-        story=Story.COMPONENT, faults=1, kinds=frozenset({Fault.KILL}), cancels=1, retries=1, max_tries=1
+    "a component that is retried, with one worker killed and no try to spare": Bounds(
+        story=Story.COMPONENT, faults=1, kinds=frozenset({Fault.KILL}), retries=1, max_tries=1
     ),
+    "a component that is cancelled and retried": Bounds(story=Story.COMPONENT, faults=0, cancels=1, retries=1),
 }
 
 

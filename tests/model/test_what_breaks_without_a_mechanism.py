@@ -90,5 +90,5 @@ def test_a_worker_that_does_not_look_at_its_lease_breaks_that_promise_alone() ->
     tolerated = (promises.EXPIRED_APPENDS,)
     for story in (Story.TEXT, Story.TOOL):
         assert _trace(Bounds(story=story, faults=1), "lease_check", tolerated=tolerated) is None
-    twice = Bounds(story=Story.TEXT, faults=2, kinds=frozenset({Fault.PAUSE, Fault.WIPE}), cancels=1)
+    twice = Bounds(story=Story.TEXT, faults=2, kinds=frozenset({Fault.PAUSE, Fault.WIPE}))
     assert _trace(twice, "lease_check", tolerated=tolerated) is None
