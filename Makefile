@@ -1,5 +1,5 @@
 # make run           the whole system on this machine, with nothing installed; ARGS=--fresh forgets the last run
-# make test          unit, contract, integration, e2e and fault tests; TESTS=tests/unit for a part, ARGS="-k replay" for pytest
+# make test          unit, contract, model, integration, e2e and fault tests; TESTS=tests/unit for a part, ARGS="-k replay" for pytest
 # make test-browser  the pages in a headless Chromium (Debian: apt-get install chromium), with axe-core from npm (needs Node)
 # make test-clients  existing clients against a running server (needs Node)
 # make check         linters, formatter, types, architecture
