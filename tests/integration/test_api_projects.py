@@ -258,3 +258,15 @@ def test_a_deleted_project_is_gone_with_all_that_it_had(api: Api, redis_client: 
     for path in (f"/v1/projects/{project['id']}", f"/v1/messages/{message_id}"):
         refused(anna.get(path), 404, "not_found")
     refused(anna.delete(f"/v1/projects/{project['id']}"), 404, "not_found")
+
+
+def test_operators_are_told_that_what_ran_was_cancelled_with_its_project(api: Api, redis_client: redis.Redis) -> None:
+    """Its row is gone, so that no other end of it is told."""
+    anna = api.person()
+    project = anna.project()
+    message_id = anna.pair(project["id"])["assistantMessage"]["id"]
+    with listening(redis_client, keys.OPS) as next_told:
+        assert anna.delete(f"/v1/projects/{project['id']}").status_code == 204
+        while (told := next_told())["messageId"] != message_id:
+            pass  # another test's
+    assert (told["type"], told["projectId"]) == ("cancelled", project["id"])
