@@ -231,6 +231,20 @@ def test_a_patch_that_breaks_the_schema_changes_nothing(api: Api) -> None:
     assert answered(anna.get(f"/v1/projects/{project['id']}"), 200) == project
 
 
+def test_a_document_that_takes_too_long_to_check_is_refused_and_changes_nothing(api: Api) -> None:
+    """The schema is small and legal: each of 2000 values would be held against each of 5000."""
+    anna = api.person()
+    wanted = {"properties": {"list": {"items": {"anyOf": [{"const": n} for n in range(5000)]}}}}
+    project = anna.project(schema=wanted, document={"list": []})
+    path = f"/v1/projects/{project['id']}"
+    operations = [{"op": "replace", "path": "/list", "value": list(range(-2000, 0))}]
+    problem = refused(anna.patch(f"{path}/document", operations, media_type=JSON_PATCH), 422, "schema_violation")
+    assert problem["errors"] == [{"path": "", "message": "takes too long to check against the schema"}]
+    assert answered(anna.get(path), 200)["version"] == 1
+    fitting = [{"op": "replace", "path": "/list", "value": [1, 2, 3]}]
+    assert answered(anna.patch(f"{path}/document", fitting, media_type=JSON_PATCH), 200)["version"] == 2
+
+
 def test_a_patch_has_a_media_type_of_its_own(api: Api) -> None:
     anna = api.person()
     path = f"/v1/projects/{anna.project()['id']}/document"
