@@ -113,6 +113,7 @@ def delete_project(services: Services, *, principal: Principal, project_id: UUID
     unfinished = services.store.delete_project(principal, project_id)
     services.relay.withdraw(project_id)
     told = [notices.access_withdrawn(project_id), *map(notices.cancel_asked, unfinished)]
+    told += [notices.cancelled(message_id, project_id) for message_id in unfinished]
     announcing.publish(services.log, told)
     return Answer(status=204)
 

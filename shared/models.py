@@ -181,7 +181,7 @@ class Message(Base):
         # a worker's renewal
         Index("ix_messages_owner", "lease_owner", postgresql_where=text("lease_owner IS NOT NULL")),
         # tokens a user and day
-        Index("ix_messages_author_created", "author_id", "created_at"),
+        Index("ix_messages_author_enqueued", "author_id", "enqueued_at"),
     )
 
 

@@ -16,7 +16,7 @@ import msgspec
 from shared import events, keys
 from shared.event_log import Entry, Publication
 from shared.events import StreamEvent
-from shared.lifecycle import JobStatus
+from shared.lifecycle import JobStatus, MessageStatus
 from shared.records import DocumentChange, Ending, Job, JobPhase, Message
 
 
@@ -81,7 +81,14 @@ def ending(ended: Ending, entries: Iterable[Entry]) -> list[Publication]:
     entries = list(entries)
     code = next((_error_code(entry) for entry in entries if entry.kind == "error"), None)
     told = [] if ended.job is None else [job_changed(ended.job)]
+    if ended.status is MessageStatus.CANCELLED:
+        told.append(cancelled(ended.message_id, ended.project_id))
     return [*lifecycle(ended.project_id, entries), *told, finalized(ended.project_id, entries[-1], code)]
+
+
+def cancelled(message_id: UUID, project_id: UUID) -> Publication:
+    """For operators: a message was cancelled, by whomever. One that went with its project has no other end."""
+    return ops("cancelled", message_id, project_id)
 
 
 def ops(kind: OpsType, message_id: UUID, project_id: UUID, **fields: object) -> Publication:

@@ -100,6 +100,8 @@ class BuildStore(Transactions):
                     attempt=case((is_of(owner), Message.attempt), else_=Message.attempt + 1),
                     lease_owner=owner,
                     lease_until=func.clock_timestamp() + timedelta(seconds=lease_s),
+                    # a build that is tried again by hand has no turn before it that was claimed
+                    claimed_at=func.coalesce(Message.claimed_at, func.clock_timestamp()),
                     # of the turn's end, which this attempt's snapshot stands for
                     ending=None,
                     ending_appended=True,

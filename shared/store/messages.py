@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -27,8 +27,10 @@ from shared.records import Cancelling, Principal, ReaderRow, Submitted
 from shared.records import Message as MessageRecord
 from shared.store.job_rows import write_job
 from shared.store.projects import EDITORS, lock_project, role_in
-from shared.store.rows import MESSAGE_COLUMNS, made_calls, message_records, stored_rounds
+from shared.store.rows import MESSAGE_BYTES, MESSAGE_COLUMNS, fitting, made_calls, message_records, stored_rounds
 from shared.store.transactions import Transactions
+
+PAGE_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,19 +125,28 @@ class MessageStore(Transactions):
         status: MessageStatus | None = None,
         kind: MessageKind | None = None,
     ) -> tuple[list[MessageRecord], UUID | None]:
-        """A page of a project's messages, newest first, and the next page's `before`. Raises `NotFound`."""
-        query = select(*MESSAGE_COLUMNS).where(Message.project_id == project_id)
+        """A page of a project's messages, newest first, and the next page's `before`. Raises `NotFound`.
+
+        A page ends early where its texts and calls would be large: `PAGE_MESSAGE_BYTES`.
+        """
+        theirs = [Message.project_id == project_id]
         if before is not None:
-            query = query.where(Message.id < before)
+            theirs.append(Message.id < before)
         if status is not None:
-            query = query.where(Message.status == status)
+            theirs.append(Message.status == status)
         if kind is not None:
-            query = query.where(Message.kind == kind)
+            theirs.append(Message.kind == kind)
+        newest = Message.id.desc()
         with self._transaction() as connection:
             role_in(connection, principal, project_id)
-            rows = connection.execute(query.order_by(Message.id.desc()).limit(limit + 1)).all()
-            page = message_records(connection, rows[:limit])
-        return page, page[-1].id if len(rows) > limit else None
+            found = connection.execute(
+                select(Message.id, MESSAGE_BYTES).where(*theirs).order_by(newest).limit(limit + 1)
+            ).all()
+            count = fitting((row.size for row in found[:limit]), PAGE_MESSAGE_BYTES)
+            shown = [row.id for row in found[:count]]
+            rows = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id.in_(shown)).order_by(newest)).all()
+            page = message_records(connection, rows)
+        return page, shown[-1] if len(found) > count else None
 
     def message_for_reader(self, principal: Principal, message_id: UUID) -> tuple[ReaderRow, bool]:
         """What a socket on this message starts from, and whether the user may also cancel it. Raises `NotFound`."""
@@ -165,7 +176,7 @@ class MessageStore(Transactions):
             return Cancelling(message_id=message_id, project_id=row.project_id, held=held)
 
     def retry(self, principal: Principal, message_id: UUID, limits: SubmitLimits) -> MessageRecord:
-        """Put a final message back in the queue, at its end, with all its tries.
+        """Put a final message back in the queue, at its end, with all its tries; it counts for whoever retries it.
 
         One that failed or was cancelled goes on from its last stored round, or, where its component failed, with the build;
         a success begins a new run, and what its tools did stays done. Raises
@@ -187,10 +198,13 @@ class MessageStore(Transactions):
                 job = write_job(connection, row.job_id, status=JobStatus.PENDING, phase=None, tries=0, error=None)
             kept = [] if again else stored_rounds(connection, [message_id])[message_id]
             counted = [] if job is not None or row.usage is None else [stored.usage for stored in kept if stored.usage]
+            # a row's tokens are of the day on which it was enqueued
+            spent = row.total_tokens if row.enqueued_at >= _midnight() else 0
             connection.execute(
                 update(Message)
                 .where(Message.id == message_id)
                 .values(
+                    author_id=principal.user_id,
                     run=row.run + 1 if again else row.run,
                     status=MessageStatus.PENDING if job is None else MessageStatus.BUILDING,
                     kind=MessageKind.STATUS if job is None else MessageKind.TOOL_RESULT,
@@ -199,7 +213,7 @@ class MessageStore(Transactions):
                     error_code=None,
                     usage=None if job is None else Message.usage,
                     # the run's end counts its stored rounds again
-                    total_tokens=Message.total_tokens - sum(usage.total_tokens for usage in counted),
+                    total_tokens=spent - sum(usage.total_tokens for usage in counted),
                     timing=None,
                     tries=0,
                     cancel_requested_at=None,
@@ -272,14 +286,18 @@ def _check_limits(connection: Connection, principal: Principal, limits: SubmitLi
     if unfinished >= limits.max_unfinished:
         raise TooManyUnfinished
     if limits.max_tokens_per_day is not None:
-        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         used = connection.execute(
             select(func.coalesce(func.sum(Message.total_tokens), 0)).where(
-                Message.author_id == principal.user_id, Message.created_at >= midnight
+                Message.author_id == principal.user_id, Message.enqueued_at >= _midnight()
             )
         ).scalar_one()
         if used >= limits.max_tokens_per_day:
             raise QuotaExceeded
+
+
+def _midnight() -> datetime:
+    """When the present day began, in UTC."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> tuple[int, tuple[UUID, ...]]:

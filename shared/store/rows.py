@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, case, select
+from sqlalchemy import Connection, Row, and_, case, func, select
 
 from shared.events import Timing, ToolCall, Usage, shown_arguments
 from shared.lifecycle import FINAL, ErrorCode, MessageStatus, Role
@@ -48,6 +48,24 @@ MESSAGE_COLUMNS: Final[tuple[Any, ...]] = (
     Message.created_at,
     Message.updated_at,
 )
+
+MESSAGE_BYTES: Final[Any] = (
+    func.octet_length(Message.content)
+    + select(
+        func.coalesce(
+            func.sum(
+                func.octet_length(LedgerEntry.arguments)
+                + func.coalesce(func.octet_length(LedgerEntry.final_content), 0)
+                + func.coalesce(func.octet_length(LedgerEntry.error), 0)
+            ),
+            0,
+        )
+    )
+    .where(LedgerEntry.message_id == Message.id, LedgerEntry.run == Message.run)
+    .correlate(Message)
+    .scalar_subquery()
+).label("size")
+"""About how many bytes a message is shown in: its text and the calls that were made."""
 
 
 def fitting(sizes: Iterable[int], max_bytes: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -17,7 +19,7 @@ from shared.models import Message, SweeperSign
 from shared.outcomes import Cancelled, Failed, closing_events
 from shared.records import Ending
 from shared.store.builds import buildable
-from shared.store.rows import made_calls, usage
+from shared.store.rows import made_calls, stored_rounds, usage
 from shared.store.transactions import Transactions
 from shared.store.turns import claimable, clocks, timing, write_ending
 
@@ -179,7 +181,13 @@ class SweepStore(Transactions):
                 reason="attempt",
             )
             took = timing(row, row.first_token_ms)
-            used = usage(row.usage)
+            used, spent = usage(row.usage), 0
+            if (
+                row.status is MessageStatus.PENDING
+            ):  # of a turn the stored rounds are what is known, and nobody counted them
+                kept = [stored.usage for stored in stored_rounds(connection, [message_id])[message_id] if stored.usage]
+                used = functools.reduce(operator.add, kept) if kept else None
+                spent = used.total_tokens if used else 0
             return write_ending(
                 connection,
                 message_id=message_id,
@@ -188,7 +196,7 @@ class SweepStore(Transactions):
                 outcome=outcome,
                 made=closing_events(snapshot, outcome, usage=used, timing=took),
                 usage=used,
-                spent_tokens=0,
+                spent_tokens=spent,
                 timing=took,
             )
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Text, cast, func, or_, select, tuple_
+from sqlalchemy import Connection, Row, Text, cast, func, or_, select, tuple_
 
 from shared.lifecycle import UNFINISHED, MemberRole, Role
 from shared.models import ComponentJob, DocumentVersion, Member, Message, Project, User
 from shared.records import DocumentChange, JobMark, Principal, ProjectNews, ProjectState, Since
 from shared.store.job_rows import JOB_COLUMNS, job_record
 from shared.store.projects import role_in
-from shared.store.rows import MESSAGE_COLUMNS, fitting, message_records
+from shared.store.rows import MESSAGE_BYTES, MESSAGE_COLUMNS, fitting, message_records
 from shared.store.transactions import Transactions
 
 MOST_NEWS: Final = 200
@@ -63,17 +63,26 @@ class WatchStore(Transactions):
             if since is None:
                 return ProjectNews(state=state, jobs=found)
             changes, all_changes = _changes(connection, project_id, since.version)
-            query = select(*MESSAGE_COLUMNS).where(Message.project_id == project_id)
+            theirs = [Message.project_id == project_id]
             if since.message_id is not None:
                 retried = Message.queue_number > since.queue_number
-                query = query.where(or_(Message.id > since.message_id, retried))
-            rows = connection.execute(query.order_by(Message.id).limit(MOST_NEWS + 1)).all()
+                theirs.append(or_(Message.id > since.message_id, retried))
+            sizes = connection.execute(
+                select(Message.id, MESSAGE_BYTES).where(*theirs).order_by(Message.id).limit(MOST_NEWS + 1)
+            ).all()
+            count = min(fitting((row.size for row in sizes), MOST_NEWS_BYTES), MOST_NEWS)
+            rows: Sequence[Row[Any]] = ()
+            if count:
+                shown = [row.id for row in sizes[:count]]
+                rows = connection.execute(
+                    select(*MESSAGE_COLUMNS).where(Message.id.in_(shown)).order_by(Message.id)
+                ).all()
             return ProjectNews(
                 state=state,
                 jobs=found,
                 changes=changes,
-                messages=tuple(message_records(connection, rows[:MOST_NEWS])),
-                is_whole=all_changes and len(rows) <= MOST_NEWS,
+                messages=tuple(message_records(connection, rows)),
+                is_whole=all_changes and count == len(sizes),
             )
 
 

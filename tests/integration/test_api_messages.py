@@ -302,6 +302,21 @@ def test_a_message_cancelled_before_pickup_is_final_at_once(api: Api, log: Event
     refused(anna.post(f"/v1/messages/{message_id}/cancel"), 409, "already_final")
 
 
+def test_operators_are_told_once_of_a_cancelled_message_and_then_of_its_end(
+    api: Api, redis_client: redis.Redis
+) -> None:
+    anna = api.person()
+    message_id = anna.pair(anna.project()["id"])["assistantMessage"]["id"]
+    with listening(redis_client, keys.OPS) as next_told:
+        answered(anna.post(f"/v1/messages/{message_id}/cancel"), 202)
+        told: list[Any] = []
+        while not told or told[-1]["type"] != "finalized":
+            line = next_told()
+            told += [line] if line["messageId"] == message_id else []  # else another test's
+    assert [line["type"] for line in told] == ["cancelled", "finalized"]
+    assert told[1]["status"] == "cancelled"
+
+
 def test_cancelling_rings_for_the_next_in_line(api: Api, redis_client: redis.Redis) -> None:
     anna = api.person()
     project = anna.project()

@@ -231,6 +231,20 @@ def test_a_patch_that_breaks_the_schema_changes_nothing(api: Api) -> None:
     assert answered(anna.get(f"/v1/projects/{project['id']}"), 200) == project
 
 
+def test_a_document_that_takes_too_long_to_check_is_refused_and_changes_nothing(api: Api) -> None:
+    """The schema is small and legal: each of 2000 values would be held against each of 5000."""
+    anna = api.person()
+    wanted = {"properties": {"list": {"items": {"anyOf": [{"const": n} for n in range(5000)]}}}}
+    project = anna.project(schema=wanted, document={"list": []})
+    path = f"/v1/projects/{project['id']}"
+    operations = [{"op": "replace", "path": "/list", "value": list(range(-2000, 0))}]
+    problem = refused(anna.patch(f"{path}/document", operations, media_type=JSON_PATCH), 422, "schema_violation")
+    assert problem["errors"] == [{"path": "", "message": "takes too long to check against the schema"}]
+    assert answered(anna.get(path), 200)["version"] == 1
+    fitting = [{"op": "replace", "path": "/list", "value": [1, 2, 3]}]
+    assert answered(anna.patch(f"{path}/document", fitting, media_type=JSON_PATCH), 200)["version"] == 2
+
+
 def test_a_patch_has_a_media_type_of_its_own(api: Api) -> None:
     anna = api.person()
     path = f"/v1/projects/{anna.project()['id']}/document"
@@ -258,3 +272,15 @@ def test_a_deleted_project_is_gone_with_all_that_it_had(api: Api, redis_client: 
     for path in (f"/v1/projects/{project['id']}", f"/v1/messages/{message_id}"):
         refused(anna.get(path), 404, "not_found")
     refused(anna.delete(f"/v1/projects/{project['id']}"), 404, "not_found")
+
+
+def test_operators_are_told_that_what_ran_was_cancelled_with_its_project(api: Api, redis_client: redis.Redis) -> None:
+    """Its row is gone, so that no other end of it is told."""
+    anna = api.person()
+    project = anna.project()
+    message_id = anna.pair(project["id"])["assistantMessage"]["id"]
+    with listening(redis_client, keys.OPS) as next_told:
+        assert anna.delete(f"/v1/projects/{project['id']}").status_code == 204
+        while (told := next_told())["messageId"] != message_id:
+            pass  # another test's
+    assert (told["type"], told["projectId"]) == ("cancelled", project["id"])

@@ -84,7 +84,7 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
     "a user's unfinished messages": (lambda scene: scene.submit(), "ix_messages_unfinished_author"),
     "a user's tokens of a day": (
         lambda scene: scene.submit(limits=type(LIMITS)(max_unfinished=1000, max_tokens_per_day=10**9)),
-        "ix_messages_author_created",
+        "ix_messages_author_enqueued",
     ),
     "a page of messages": (
         lambda scene: scene.store.messages(scene.principal, scene.project_id, limit=20),

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 from sqlalchemy import Engine
 
-from shared.errors import NotFinal, NotFound, TooManyUnfinished
-from shared.lifecycle import ErrorCode, MessageKind, MessageStatus
-from shared.outcomes import Cancelled, Failed, Outcome, Succeeded
-from shared.store import Store, SubmitLimits
-from tests.integration.store_parts import LIMITS, MAX_TRIES, Scene, call, errors_of, together
+from shared.errors import NotFinal, NotFound, QuotaExceeded, TooManyUnfinished
+from shared.lifecycle import ErrorCode, MemberRole, MessageKind, MessageStatus
+from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
+from shared.store import StartJob, Store, SubmitLimits
+from tests.integration.store_parts import LEASE_S, LIMITS, MAX_TRIES, USAGE, Scene, call, errors_of, together
 
 
 @pytest.fixture
@@ -138,3 +138,64 @@ def test_of_several_retries_at_once_one_is_taken(scene: Scene) -> None:
     results = together(*[partial(scene.store.retry, scene.principal, done, LIMITS)] * 5)
     assert errors_of(results) == [NotFinal] * 4
     assert scene.row(done)["run"] == 2
+
+
+def test_a_retry_counts_for_whoever_asked_for_it(scene: Scene) -> None:
+    """Else an editor has no limit at others' messages, and they have none left for their own."""
+    boris = scene.newcomer()
+    scene.store.put_member(scene.principal, scene.project_id, boris.user, MemberRole.EDITOR, max_members=2)
+    first, second, third = (scene.ended() for _ in range(3))
+    two = SubmitLimits(max_unfinished=2, max_tokens_per_day=None)
+    scene.store.retry(boris, first, two)
+    scene.store.retry(boris, second, two)
+    with pytest.raises(TooManyUnfinished):
+        scene.store.retry(boris, third, two)
+    scene.submit(limits=two)
+
+
+def test_the_tokens_of_a_retry_are_of_the_day_on_which_it_was_asked_for(scene: Scene) -> None:
+    """Neither is a former day's message free for ever, nor are its former tokens paid for again."""
+    message_id = scene.ended()
+    scene.execute(
+        "UPDATE messages SET created_at = created_at - interval '2 d', enqueued_at = enqueued_at - interval '2 d'"
+    )
+    today = SubmitLimits(max_unfinished=20, max_tokens_per_day=13)
+    for _ in range(2):
+        scene.store.retry(scene.principal, message_id, today)
+        scene.finalize(scene.claimed(message_id))
+    with pytest.raises(QuotaExceeded):
+        scene.store.retry(scene.principal, message_id, today)
+    with pytest.raises(QuotaExceeded):
+        scene.submit(limits=today)
+
+
+@pytest.mark.parametrize("days", [0, 2])
+def test_a_cancel_of_what_is_retried_gives_no_token_back(scene: Scene, days: int) -> None:
+    """The stored rounds were paid for, on the day that is over or today."""
+    lease = scene.claimed()
+    scene.store_round(lease, 1, "First.")
+    scene.finalize(lease, Failed(content="First.", code=ErrorCode.STREAM_BROKEN))
+    scene.execute("UPDATE messages SET enqueued_at = enqueued_at - make_interval(days => :days)", days=days)
+    scene.store.retry(scene.principal, lease.message_id, LIMITS)
+    scene.store.request_cancel(scene.principal, lease.message_id)
+    found = scene.store.closing_of(lease.message_id)
+    assert found is not None
+    scene.store.close_message(found.message_id, Cancelled(content="First."), seen_attempt=found.attempt)
+    assert scene.row(lease.message_id)["total_tokens"] == (0 if days else USAGE.total_tokens)
+    assert scene.store.message(scene.principal, lease.message_id).usage == USAGE
+
+
+def test_a_build_that_is_tried_again_tells_how_long_it_waited(scene: Scene) -> None:
+    lease = scene.claimed()
+    started = scene.store.commit_effect(lease, 1, 0, call(lease), StartJob(name="Ball", effect_description="a ball"))
+    job_id = started.call.job_id
+    assert job_id is not None
+    scene.finalize(lease, HandedOver(content="I build it.", job_id=job_id))
+    for _ in range(2):
+        claim = scene.store.claim_build(lease.message_id, "builder", lease_s=LEASE_S, max_tries=MAX_TRIES)
+        assert claim is not None
+        scene.finalize(claim.lease, Failed(content="I build it.", code=ErrorCode.BUILD_FAILED))
+        timing = scene.store.message(scene.principal, lease.message_id).timing
+        assert timing is not None
+        assert timing.queued_ms is not None
+        scene.store.retry(scene.principal, lease.message_id, LIMITS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from functools import partial
 
+import msgspec
 import pytest
 from sqlalchemy import Engine
 
@@ -19,8 +20,8 @@ from shared.errors import (
 )
 from shared.lifecycle import MemberRole, MessageKind, MessageStatus, OnBusy, Role
 from shared.outcomes import Cancelled
-from shared.store import Store, SubmitLimits
-from tests.integration.store_parts import LIMITS, Scene, errors_of, together
+from shared.store import Store, SubmitLimits, Told
+from tests.integration.store_parts import LIMITS, Scene, call, errors_of, together
 
 
 @pytest.fixture
@@ -108,6 +109,31 @@ def test_a_page_of_messages_is_newest_first_and_says_where_the_next_begins(scene
     assert [message.id for message in pending] == ids[::2]
     asked, _ = scene.store.messages(scene.principal, scene.project_id, limit=10, kind=MessageKind.MESSAGE)
     assert [message.id for message in asked] == ids[1::2]
+
+
+def test_a_page_of_large_messages_is_shorter_and_nothing_is_left_out(scene: Scene) -> None:
+    """Texts and what was called count; a single message is shown however large it is."""
+    texts = [scene.ended() for _ in range(6)]
+    callers = []
+    for _ in range(6):
+        lease = scene.claimed()
+        scene.store.commit_effect(lease, 1, 0, call(lease), Told(succeeded=True, result="{}"))
+        scene.finalize(lease)
+        callers.append(lease.message_id)
+    scene.execute("UPDATE messages SET content = repeat('x', 1000000) WHERE id = ANY(:ids)", ids=texts)
+    scene.execute("UPDATE tool_ledger SET arguments = concat('{\"x\":\"', repeat('x', 1500000), '\"}')")
+    scene.execute("UPDATE messages SET content = repeat('x', 5000000) WHERE id = :id", id=texts[0])
+    found, sizes, cursor = [], [], None
+    while True:
+        page, cursor = scene.store.messages(scene.principal, scene.project_id, limit=200, before=cursor)
+        found += [message.id for message in page]
+        sizes.append(sum(len(msgspec.json.encode(message)) for message in page))
+        if cursor is None:
+            break
+    assert len(found) == len(set(found)) == 24
+    assert found == sorted(found, reverse=True)
+    assert max(sizes) < 5_100_000
+    assert len(sizes) > 3
 
 
 # --- repetition -------------------------------------------------------------------------------------------------

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import Any
 
 import pytest
 
+from shared import schema_process
 from shared.errors import InvalidSchema, SchemaViolation
 from shared.schema import check_document, check_schema
+from shared.schema_process import Checkers
 
 _SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -116,3 +120,90 @@ def test_a_schema_nested_very_deep_is_refused_or_used_but_breaks_nothing() -> No
         schema = {"properties": {"a": schema}}
     check_schema(schema)
     check_document({"a": {"a": 1}}, schema)
+
+
+def _doubling(times: int) -> dict[str, Any]:
+    """A few kilobytes that ask for 2 ** `times` looks at one value."""
+    steps: dict[str, Any] = {f"s{n}": {"allOf": [{"$ref": f"#/$defs/s{n + 1}"}] * 2} for n in range(times)}
+    return {"$ref": "#/$defs/s0", "$defs": {**steps, f"s{times}": {"type": "object"}}}
+
+
+_SLOW_CHECKS: list[tuple[Any, Any]] = [
+    (_doubling(60), {}),
+    ({"items": {"anyOf": [{"const": n} for n in range(5000)]}}, list(range(-40_000, 0))),
+]
+
+
+@pytest.mark.parametrize(("schema", "document"), _SLOW_CHECKS, ids=["doubling references", "many alternatives"])
+def test_a_check_that_would_take_long_is_given_up_and_holds_no_other_thread_up(schema: Any, document: Any) -> None:
+    """Run here, it would keep the whole process waiting for hours: every socket, every lease."""
+    check_schema(schema)
+    seen: list[BaseException] = []
+
+    def check() -> None:
+        try:
+            check_document(document, schema)
+        except SchemaViolation as error:
+            seen.append(error)
+
+    checking = threading.Thread(target=check)
+    checking.start()
+    turns = 0
+    while checking.is_alive():
+        checking.join(0.01)
+        turns += 1
+    assert [error.errors for error in seen if isinstance(error, SchemaViolation)] == [
+        (("", "takes too long to check against the schema"),)
+    ]
+    assert turns > 10, "this thread came round only when the check was over"
+    check_document({"title": "a"}, _SCHEMA)
+
+
+def test_a_schema_that_takes_long_to_read_is_refused() -> None:
+    patterns = [{"pattern": f"((a{{100}}){{100}}){{10}}{'b' * n}"} for n in range(300)]
+    with pytest.raises(InvalidSchema, match="too long"):
+        check_schema({"allOf": patterns})
+    check_schema(_SCHEMA)
+
+
+def test_more_checks_at_once_than_there_are_processes_are_all_made() -> None:
+    found: list[int] = []
+
+    def check(number: int) -> None:
+        with pytest.raises(SchemaViolation) as violated:
+            check_document([number] * number, {"maxItems": 0, "$comment": "at once"})
+        found.append(len(violated.value.errors))
+
+    threads = [threading.Thread(target=check, args=(number,)) for number in range(1, 13)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [1] * 12
+
+
+def test_a_checker_that_was_killed_is_replaced() -> None:
+    checkers = Checkers()
+    schema, document = b'{"type":"object"}', b"[]"
+    first = checkers.ask(schema, document)
+    assert first.problems
+    (checker,) = checkers._idle
+    checker._process.kill()
+    checker._process.wait()
+    assert checkers.ask(schema, document) == first
+    checkers.close()
+
+
+def test_a_forked_process_has_checkers_of_its_own() -> None:
+    """Two processes on one pair of pipes would read each other's answers."""
+    check_document({"title": "a"}, _SCHEMA)
+    ours = schema_process._checkers
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, b"own" if schema_process._checkers is not ours else b"shared")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 10) == b"own"
+    os.close(reading)
+    os.close(writing)
