@@ -120,7 +120,7 @@ class Walk:
             case worker.RENEWED:
                 self._leases[own.name] = self._store.begin_attempt(lease, above=own.above)
             case worker.BEGUN_AGAIN:
-                self._leases[own.name] = self._store.begin_attempt(lease, failed_try=True)
+                self._leases[own.name] = self._store.begin_attempt(lease, tries=state.row.tries + 1)
             case worker.FINALIZED:
                 outcome = code.outcome_of(
                     worker.end_of(self._rules, own), own.content, self._jobs.get(lease.run) or code.JOB
@@ -135,8 +135,8 @@ class Walk:
             case worker.HANDED_BACK:
                 self._store.hand_back(lease)
             case worker.LEASE_RENEWED | worker.LEASE_LOST:
-                held = self._store.renew_leases(lease.owner, [self.message_id], lease_s=LEASE_S)
-                assert (self.message_id in held) is (label.step == worker.LEASE_RENEWED)
+                held = self._store.renew_leases([lease.owner], lease_s=LEASE_S)
+                assert (lease.owner in held) is (label.step == worker.LEASE_RENEWED)
             case worker.CANCEL_HEEDED | worker.GIVEN_UP | "":
                 pass
             case _:
