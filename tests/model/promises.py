@@ -6,11 +6,13 @@ from typing import Final
 
 from shared.events import EventId
 from shared.lifecycle import MOVES
+from tests.model.product import is_terminal
 from tests.model.state import Event, Phase, State, Worker
 
 NOT_RISING: Final = "ids strictly rising at the reader"
 GAP: Final = "no gap inside an attempt that the reader is not told of by a snapshot"
 OTHER_TEXT: Final = "`complete` and `error` bear the text that the reader shows before them"
+LET_GO: Final = "a reader is let go once it has had a terminal `finalized`"
 LOG_GOES_BACK: Final = "the log's ids and attempts never go back"
 UNCOMMITTED: Final = "`finalized` only after the commit, with the row's status"
 EXPIRED_APPENDS: Final = "a worker whose lease was taken appends nothing"
@@ -51,8 +53,10 @@ def broken_by_appending(state: State, added: tuple[Event, ...], worker: Worker |
 
 
 def broken_by_step(before: State, after: State) -> str:
-    """What a step may not do to the row."""
-    old, new = before.row, after.row
+    """What a step may not do to the row, and to the reader."""
+    old, new, reader = before.row, after.row, after.reader
+    if reader.phase is Phase.LEFT and before.reader.phase is not Phase.LEFT and not _has_ended(after):
+        return LET_GO
     if new is old:
         return ""
     if new.attempt < old.attempt:
@@ -64,6 +68,12 @@ def broken_by_step(before: State, after: State) -> str:
     if new.effects > new.run:
         return EFFECT_TWICE
     return ""
+
+
+def _has_ended(state: State) -> bool:
+    """Whether the reader stands at a committed terminal `finalized`, and shows its status."""
+    at = state.reader
+    return any(is_terminal(end) and (end.id, end.status) == (at.position, at.status) for end in state.row.ends)
 
 
 def is_over(state: State) -> bool:

@@ -23,6 +23,10 @@ BOUNDS: Final = {
 }
 
 
+# seconds of CPU in all, and more on a machine that does other things as well
+pytestmark = pytest.mark.timeout(900)
+
+
 @cache
 def explored(name: str) -> Result:
     return explore(BOUNDS[name])
