@@ -1,8 +1,8 @@
 """What is done to the processes while people use them, one fault after the other and sometimes two at once.
 
 Each kind is a function that hurts something and returns how it is healed, or None where there is nothing to hurt just now.
-A fault occupies what it hurts (a process, ``postgres``, ``redis``, a process's way to one of them) until it is healed, so that
-no two mend each other.
+A fault occupies what it hurts (a process, ``postgres``, ``redis``, a process's way to one of them) until it is healed, so
+that no two mend each other.
 """
 
 from __future__ import annotations

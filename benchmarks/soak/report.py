@@ -46,7 +46,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Readers that had an event twice, and effects that happened twice."""
     trace_violations: int
     other_violations: int
-    """Wrong answers, effects that disagree, what was left behind, processes that did not end."""
+    """Texts that the model did not say, wrong answers, effects that disagree, what was left, processes that did not end."""
     effects: int
     document_versions: int
     document_items: int

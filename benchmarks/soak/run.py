@@ -221,7 +221,7 @@ class _Soak:
             stuck=kinds["stuck"],
             doubled=kinds["doubled"],
             trace_violations=kinds["trace"],
-            other_violations=kinds["answer"] + kinds["effect"] + kinds["leak"] + kinds["process"],
+            other_violations=sum(kinds[kind] for kind in ("text", "answer", "effect", "leak", "process")),
             effects=effects.ledger,
             document_versions=effects.versions,
             document_items=effects.items,
