@@ -225,6 +225,7 @@ class _Soak:
             effects=effects.ledger,
             document_versions=effects.versions,
             document_items=effects.items,
+            snapshots=dict(verdict.snapshots(sent)),
             readers=sum(len(one.readers) for one in sent),
             reader_events=load.tally.events,
             reconnects=load.tally.reconnects,

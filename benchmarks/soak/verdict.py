@@ -28,6 +28,7 @@ _BATCH: Final = 200
 _SMALL: Final = 500
 """So few are checked here: starting processes takes longer."""
 _CHECKERS: Final = 2
+_SNAPSHOT: Final = b'{"type":"snapshot"'
 _SAME_MS: Final = 200
 """A fault that began so close to a kill of the same worker is the kill."""
 
@@ -228,6 +229,19 @@ def check_leaks(stack: Stack) -> Iterator[Violation]:
 
 
 # --- figures ------------------------------------------------------------------------------------------------------
+
+
+def snapshots(sent: Iterable[Sent]) -> Counter[str]:
+    """How often readers were told anew where a message stands, by the reason: what a soak without any has not tried."""
+    told = {
+        (one.message_id, frame)
+        for one in sent
+        for recording in one.recordings
+        for frame in recording.frames
+        if frame.startswith(_SNAPSHOT)
+    }
+    decoded = (events.decode(frame) for _, frame in told)
+    return Counter(event.reason for event in decoded if isinstance(event, events.Snapshot))
 
 
 class RecoveryTimes(NamedTuple):
