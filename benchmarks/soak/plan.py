@@ -41,6 +41,8 @@ class Plan:
     number: int
     kind: str
     content: str
+    answer: str | None
+    """The text of a success; None where it is made elsewhere: of effects in words, by a build."""
     on_busy: OnBusy
     readers: tuple[ReaderPlan, ...]
     cancel_after_s: float | None
@@ -167,6 +169,7 @@ def make_plan(seed: int, number: int, *, readers: int, chunks: int, webs: int, b
         number=number,
         kind=kind,
         content=f"message {number}: {kind}\n#script {msgspec.json.encode(script).decode()}",
+        answer=None if kind == _BUILD else _answer(script),
         on_busy=on_busy,
         readers=tuple(_reader(random_, webs, first=index == 0) for index in range(readers)),
         cancel_after_s=random_.uniform(0.0, 2.0) if random_.random() < 0.08 else None,
@@ -174,6 +177,13 @@ def make_plan(seed: int, number: int, *, readers: int, chunks: int, webs: int, b
         repeats_submit=random_.random() < 0.05,
         beside=random_.random() < 0.3,
     )
+
+
+def _answer(script: dict[str, Any]) -> str | None:
+    """What the rounds say when all of them come to their end: the last of several attempts is the one that does."""
+    rounds = [one["attempts"][-1] if "attempts" in one else one for one in script["rounds"]]
+    texts = ["".join(step.get("text", "") for step in one["steps"]) for one in rounds]
+    return "\n\n".join(filter(None, texts)) or None
 
 
 def _retries(random_: random.Random, kind: str) -> int:

@@ -46,10 +46,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Readers that had an event twice, and effects that happened twice."""
     trace_violations: int
     other_violations: int
-    """Wrong answers, effects that disagree, what was left behind, processes that did not end."""
+    """Texts that the model did not say, wrong answers, effects that disagree, what was left, processes that did not end."""
     effects: int
     document_versions: int
     document_items: int
+    snapshots: dict[str, int]
+    """By reason, each counted once a message and however many readers had it."""
     readers: int
     reader_events: int
     reconnects: int
@@ -108,6 +110,7 @@ def _lines(report: Report) -> list[tuple[str, str]]:
             "effects",
             f"{report.effects} in the ledger = {report.document_versions} versions = {report.document_items} items",
         ),
+        ("snapshots", _counted(report.snapshots) or "none"),
         ("readers", f"{report.readers}, {report.reader_events} events, {report.reconnects} reconnects"),
         (f"killed worker → next attempt (lease {report.lease_s:g} s)", _recovered(report.recovery)),
         ("… with other faults at the same time", _recovered(report.recovery_among_faults)),

@@ -28,6 +28,7 @@ _BATCH: Final = 200
 _SMALL: Final = 500
 """So few are checked here: starting processes takes longer."""
 _CHECKERS: Final = 2
+_SNAPSHOT: Final = b'{"type":"snapshot"'
 _SAME_MS: Final = 200
 """A fault that began so close to a kill of the same worker is the kill."""
 
@@ -36,7 +37,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Violation:
-    """`kind` is a column of the report: lost, stuck, doubled, trace, effect, answer, leak or process."""
+    """`kind` is a column of the report: lost, stuck, doubled, trace, text, effect, answer, leak or process."""
 
     kind: str
     what: str
@@ -54,7 +55,7 @@ class Asked(Protocol):
 
 
 def check_messages(sent: Iterable[Sent], rows: dict[str, Row]) -> Iterator[Violation]:
-    """Every acknowledged message is there and final, every acknowledged retry was run."""
+    """Every acknowledged message is there and final, every acknowledged retry was run, a success says what the model said."""
     for one in sent:
         row = rows.get(one.message_id)
         name = f"message {one.plan.number} ({one.plan.kind}), {one.message_id}"
@@ -64,6 +65,10 @@ def check_messages(sent: Iterable[Sent], rows: dict[str, Row]) -> Iterator[Viola
             yield Violation(kind="lost", what=f"{name} was acknowledged and is {row['status']}", row=row)
         elif row["attempt"] <= one.retried_above:
             yield Violation(kind="lost", what=f"{name}: a retry was acknowledged and never begun", row=row)
+        elif row["status"] == "success" and one.plan.answer not in (None, row["content"]):
+            yield Violation(
+                kind="text", what=f"{name} says {row['content']!r}, and the model said {one.plan.answer!r}", row=row
+            )
         elif not one.is_over:
             yield Violation(kind="stuck", what=f"{name} is final, and its readers did not come to the end", row=row)
 
@@ -224,6 +229,19 @@ def check_leaks(stack: Stack) -> Iterator[Violation]:
 
 
 # --- figures ------------------------------------------------------------------------------------------------------
+
+
+def snapshots(sent: Iterable[Sent]) -> Counter[str]:
+    """How often readers were told anew where a message stands, by the reason: what a soak without any has not tried."""
+    told = {
+        (one.message_id, frame)
+        for one in sent
+        for recording in one.recordings
+        for frame in recording.frames
+        if frame.startswith(_SNAPSHOT)
+    }
+    decoded = (events.decode(frame) for _, frame in told)
+    return Counter(event.reason for event in decoded if isinstance(event, events.Snapshot))
 
 
 class RecoveryTimes(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,8 @@ def _plan(number: int = 1) -> Plan:
 
 
 def _sent(*recordings: list[bytes], **fields: Any) -> Sent:
-    sent = Sent(plan=_plan(), message_id=MESSAGE, project_id=PROJECT, token="", is_over=True)
+    plan = dataclasses.replace(_plan(), answer="Hello, world.")
+    sent = Sent(plan=plan, message_id=MESSAGE, project_id=PROJECT, token="", is_over=True)
     sent.readers = [cast(Reader, _Heard(frames)) for frames in recordings]
     for name, value in fields.items():
         setattr(sent, name, value)
@@ -141,12 +143,13 @@ def test_a_problem_that_a_reader_noted_is_a_violation() -> None:
         ("lost", {MESSAGE: _row(status="building")}, {}),
         ("lost", {MESSAGE: _row()}, {"retried_above": 2}),
         ("stuck", {MESSAGE: _row()}, {"is_over": False}),
+        ("text", {MESSAGE: _row(content="Hello, world")}, {}),
     ],
 )
-def test_a_message_that_was_acknowledged_and_is_not_final_is_a_violation(
+def test_a_message_that_is_not_what_was_promised_is_a_violation(
     kind: str, rows: dict[str, dict[str, Any]], fields: dict[str, Any]
 ) -> None:
-    """Missing, unfinished, a retry forgotten, readers left waiting."""
+    """Missing, unfinished, a retry forgotten, readers left waiting, a text that the model did not say."""
     (violation,) = check_messages([_sent(_told(), **fields)], rows)
     assert violation.kind == kind
 
