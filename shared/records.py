@@ -231,6 +231,8 @@ class ToolEffect(msgspec.Struct, frozen=True, kw_only=True):
     result: str
     change: DocumentChange | None = None
     """The change that was committed with it now; None where nothing changed or the call had been made before."""
+    job: Job | None = None
+    """The job that was started with it now."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):

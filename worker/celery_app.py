@@ -111,6 +111,7 @@ def make_app(environment: Any) -> Celery:
             parent = ParentPipe()
 
             def set_up_child(**_: Any) -> None:
+                compiler.clear_abandoned()
                 tasks.compiler = compiler
                 start(BUILDER_SQL_CONNECTIONS)
                 parent.watch(drain)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,9 +32,12 @@ WALL_S: Final = 15.0
 CPU_S: Final = 5
 MEMORY_BYTES: Final = 1024**3
 """Of the data segment: V8 reserves tens of gigabytes of addresses, which rules out a limit of those."""
+ABANDONED_S: Final = 600.0
+"""So old is no directory in which a step still runs."""
 MOST_PROBLEMS: Final = 12
 MOST_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 
+_PREFIX: Final = "chatrelay-component-"
 _IMPORTABLE: Final = f"Only {' and '.join(MODULES)} can be imported."
 _RULES: Final[dict[str, Any]] = {
     "no-eval": "error",
@@ -134,6 +140,13 @@ class Compiler:
                 raise ToolMissing(f"{name} is not installed in {scripts}")
         return cls(oxlint=scripts / "oxlint", deno=scripts / "deno")
 
+    def clear_abandoned(self) -> None:
+        """Remove what builders that were killed left behind, whoever they were."""
+        for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+            with suppress(OSError):  # another builder's sweep was faster, or it is another user's
+                if time.time() - directory.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(directory)
+
     def check(self, source: str) -> None:
         """Raises `CompileFailed`."""
         if (size := len(source.encode())) > MAX_SOURCE_BYTES:
@@ -144,7 +157,7 @@ class Compiler:
 
     def bundle(self, source: str) -> str:
         """The ES module of a source that was checked. Raises `CompileFailed`."""
-        with tempfile.TemporaryDirectory(prefix="component-") as name:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
             directory = Path(name)
             (directory / "component.tsx").write_text(source)
             (directory / "deno.json").write_text(json.dumps(_TRANSPILING))
@@ -166,7 +179,7 @@ class Compiler:
         return bundle
 
     def _lint(self, text: str, file_name: str, rules: dict[str, Any]) -> None:
-        with tempfile.TemporaryDirectory(prefix="component-") as name:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
             directory = Path(name)
             (directory / file_name).write_text(text)
             (directory / "rules.json").write_text(json.dumps(rules))

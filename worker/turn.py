@@ -340,6 +340,8 @@ class Turn(Held):
         self._workshop.streams.run(tell_result())
         if effect.change is not None:
             self._publish(notices.document_changed(self._lease.project_id, effect.change))
+        if effect.job is not None:
+            self._publish(notices.job_changed(effect.job))
         return effect
 
     def _shown_calls(self) -> tuple[ToolCall, ...]:

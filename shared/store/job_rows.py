@@ -13,7 +13,7 @@ from shared.records import BuiltComponent, Job, Lease
 
 _MOST_COMPONENTS: Final = 20
 """Of a project's, that the model is told of."""
-_OPEN: Final = (JobStatus.PENDING, JobStatus.BUILDING)
+OPEN: Final = (JobStatus.PENDING, JobStatus.BUILDING)
 
 JOB_COLUMNS: Final[tuple[Any, ...]] = (
     ComponentJob.id,
@@ -47,9 +47,9 @@ def job_record(row: Row[Any]) -> Job:
     )
 
 
-def start_job(connection: Connection, lease: Lease, tool_call_id: str, name: str, effect_description: str) -> UUID:
+def start_job(connection: Connection, lease: Lease, tool_call_id: str, name: str, effect_description: str) -> Job:
     """The job of a tool call, once: its id is unique among the calls."""
-    return connection.execute(
+    row = connection.execute(
         insert(ComponentJob)
         .values(
             project_id=lease.project_id,
@@ -59,8 +59,9 @@ def start_job(connection: Connection, lease: Lease, tool_call_id: str, name: str
             effect_description=effect_description,
             status=JobStatus.PENDING,
         )
-        .returning(ComponentJob.id)
-    ).scalar_one()
+        .returning(*JOB_COLUMNS)
+    ).one()
+    return job_record(row)
 
 
 def has_job(connection: Connection, lease: Lease) -> bool:
@@ -103,7 +104,7 @@ def end_open_job(connection: Connection, message_id: UUID, status: JobStatus, **
     """The message ends: so does the job that it has started, if any."""
     row = connection.execute(
         update(ComponentJob)
-        .where(ComponentJob.message_id == message_id, ComponentJob.status.in_(_OPEN))
+        .where(ComponentJob.message_id == message_id, ComponentJob.status.in_(OPEN))
         .values(status=status, phase=None, **values, updated_at=func.now())
         .returning(*JOB_COLUMNS)
     ).first()

@@ -17,6 +17,7 @@ from shared.schema import check_document, check_schema
 from shared.store.rows import fitting
 from shared.store.transactions import Transactions
 
+DELETED_AT_ONCE = 5_000
 PAGE_DOCUMENT_BYTES = 4 * 1024 * 1024
 OWNERS = frozenset({MemberRole.OWNER})
 EDITORS = frozenset({MemberRole.OWNER, MemberRole.EDITOR})
@@ -103,6 +104,11 @@ class ProjectStore(Transactions):
                 select(Message.id).where(Message.project_id == project_id, Message.status.in_(UNFINISHED))
             ).scalars()
             ids = list(unfinished)
+            for rows, key in ((Message, Message.id), (DocumentVersion, DocumentVersion.version)):
+                # in pieces, each of which is done within the time that a statement has
+                theirs = select(key).where(rows.project_id == project_id).limit(DELETED_AT_ONCE)
+                while connection.execute(delete(rows).where(rows.project_id == project_id, key.in_(theirs))).rowcount:
+                    pass
             connection.execute(delete(Project).where(Project.id == project_id))
         return ids
 

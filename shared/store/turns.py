@@ -356,7 +356,7 @@ class TurnStore(Transactions):
                 return tool_effect(known)
             if project is None:
                 raise Fenced
-            told, change, job_id = _take_effect(connection, project, lease, call, effect)
+            told, change, job = _take_effect(connection, project, lease, call, effect)
             connection.execute(
                 insert(LedgerEntry).values(
                     tool_call_id=call.tool_call_id,
@@ -371,7 +371,7 @@ class TurnStore(Transactions):
                     final_content=told.words,
                     error=told.error,
                     result=told.result,
-                    job_id=job_id,
+                    job_id=None if job is None else job.id,
                     version=None if change is None else change.version,
                 )
             )
@@ -383,11 +383,12 @@ class TurnStore(Transactions):
                 state="succeeded" if told.succeeded else "failed",
                 final_content=told.words,
                 error=told.error,
-                job_id=None if job_id is None else str(job_id),
+                job_id=None if job is None else str(job.id),
                 version=None if change is None else change.version,
             ),
             result=told.result,
             change=change,
+            job=job,
         )
 
     def finalize(
@@ -593,8 +594,8 @@ def write_under_lease(connection: Connection, lease: Lease, **values: Any) -> No
 
 def _take_effect(
     connection: Connection, project: Row[Any], lease: Lease, call: StoredCall, effect: Effect
-) -> tuple[Told, DocumentChange | None, UUID | None]:
-    """What is told of it, the document's change and the job's id, as far as it has them."""
+) -> tuple[Told, DocumentChange | None, Job | None]:
+    """What is told of it, the document's change and the job, as far as it has them."""
     match effect:
         case Told():
             return effect, None, None
@@ -602,9 +603,9 @@ def _take_effect(
             if has_job(connection, lease):
                 error = "One component can be built at a time, and this answer has begun one already."
                 return Told(succeeded=False, result=_json({"started": False, "error": error}), error=error), None, None
-            job_id = start_job(connection, lease, call.tool_call_id, effect.name, effect.effect_description)
-            result = _json({"started": True, "jobId": str(job_id), "name": effect.name})
-            return Told(succeeded=True, result=result, words=f"Building the component {effect.name}."), None, job_id
+            job = start_job(connection, lease, call.tool_call_id, effect.name, effect.effect_description)
+            result = _json({"started": True, "jobId": str(job.id), "name": effect.name})
+            return Told(succeeded=True, result=result, words=f"Building the component {effect.name}."), None, job
         case EditDocument():
             if project.version != effect.expected_version:
                 return _stale(project), None, None

@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Text, cast, func, or_, select, tuple_
+from sqlalchemy import Connection, Row, Text, and_, cast, func, or_, select, tuple_
 
 from shared.lifecycle import UNFINISHED, MemberRole, Role
 from shared.models import ComponentJob, DocumentVersion, Member, Message, Project, User
 from shared.records import DocumentChange, JobMark, Principal, ProjectNews, ProjectState, Since
-from shared.store.job_rows import JOB_COLUMNS, job_record
+from shared.store.job_rows import JOB_COLUMNS, OPEN, job_record
 from shared.store.projects import role_in
 from shared.store.rows import MESSAGE_BYTES, MESSAGE_COLUMNS, fitting, message_records
 from shared.store.transactions import Transactions
@@ -110,7 +110,8 @@ def _states(connection: Connection, project_ids: Collection[UUID]) -> dict[UUID,
             ComponentJob.phase,
             ComponentJob.tries,
         )
-        .outerjoin(ComponentJob, ComponentJob.id == Message.job_id)
+        # by the message: its own `job_id` stands there only once the turn is over
+        .outerjoin(ComponentJob, and_(ComponentJob.message_id == Message.id, ComponentJob.status.in_(OPEN)))
         .where(Message.project_id.in_(project_ids), Message.role == Role.ASSISTANT, Message.status.in_(UNFINISHED))
         .order_by(Message.id)
     )

@@ -168,6 +168,26 @@ def test_sigterm_hands_the_build_back_at_no_cost_of_a_try(stack: Stack, somebody
     _built(somebody, message_id)
 
 
+def test_a_cancel_while_the_model_writes_ends_message_and_job(stack: Stack, somebody: Person) -> None:
+    _answers(stack, {"text": "```tsx"}, {"hold": HOLD}, {"cut": "rst"})
+    message_id = _asked(somebody)
+    with somebody.audience(message_id) as audience:
+        stack.model.wait_held(HOLD)
+        _child(stack, message_id)
+        assert somebody.client.post(f"/v1/messages/{message_id}/cancel").status_code == 202
+        audience.finish()
+        row = somebody.row(message_id)
+        audience.check(row)
+    job = somebody.client.get(f"/v1/jobs/{row['jobId']}").json()
+    assert (row["status"], row["content"], job["status"], job["phase"]) == (
+        "cancelled",
+        "I build it.",
+        "cancelled",
+        None,
+    )
+    assert somebody.client.get(f"/v1/jobs/{row['jobId']}/bundle.js").status_code == 409
+
+
 def test_without_any_builder_a_cancel_ends_the_message(stack: Stack, somebody: Person) -> None:
     _answers(stack)
     stack.kill("builder-1")

@@ -104,7 +104,7 @@ class Building:
 
 
 def test_a_turn_that_calls_for_a_component_ends_as_building_and_rings_for_a_builder(bench: Bench) -> None:
-    """The result names the job; the model is not called again; the job is there once and the project hears of it."""
+    """The result names the job; the model is not called again; the job is there once and the project hears of it at once."""
     watching = bench.listen_to_project()
     message_id = handed_over(bench, bench.workshop())
     row, log = bench.row(message_id), bench.events(message_id)
@@ -126,6 +126,7 @@ def test_a_turn_that_calls_for_a_component_ends_as_building_and_rings_for_a_buil
         "phase": None,
         "try": 0,
     }
+    assert not any(b'"type":"finalized"' in payload for payload in watching.heard), "told with the hand-over only"
 
 
 def test_from_words_to_a_stored_bundle(bench: Bench, compiler: Compiler) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from sqlalchemy import text
 
 from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
+from shared.errors import AlreadyFinal
 from shared.events import is_terminal
 from shared.lifecycle import ErrorCode, JobStatus
 from tests.integration.test_build import GOOD, Building, fenced, handed_over, job_of, writes
-from tests.integration.worker_parts import Bench, eventually, opened_bench
+from tests.integration.worker_parts import PATIENCE_S, Bench, eventually, opened_bench
 from worker.build import run_build
 from worker.compiler import Compiler
 
@@ -83,6 +87,46 @@ def test_a_cancel_while_it_is_compiled_ends_it(bench: Bench, tmp_path: Path, pha
     assert (row.status, row.content, _ends(bench, message_id)) == ("cancelled", "I build it.", 1)
     job = job_of(bench, message_id)
     assert (job.status, job.phase) == (JobStatus.CANCELLED, None)
+
+
+@pytest.mark.parametrize("first", ["the cancel", "the end"])
+def test_a_cancel_and_an_end_that_meet_leave_one_end_and_a_job_that_fits(
+    bench: Bench, tmp_path: Path, first: str
+) -> None:
+    """Both wait for the row at once. A wish that comes before the end, and is not seen any more, changes nothing either."""
+    workshop, gated = bench.workshop(), GatedCompiler(tmp_path, "bundling")
+    writes(bench, [fenced(GOOD)])
+    message_id = handed_over(bench, workshop)
+    building = Building(workshop, gated.compiler, message_id)
+    gated.wait_reached()
+    answers: list[object] = []
+
+    def cancel() -> None:
+        try:
+            answers.append(bench.store.request_cancel(bench.anna, message_id).held)
+        except AlreadyFinal as refused:
+            answers.append(type(refused))
+
+    cancelling = threading.Thread(target=cancel, name="cancel")
+    begin = [cancelling.start, gated.open]
+    with bench.engine.begin() as holding:
+        holding.execute(text("SELECT id FROM messages WHERE id = :id FOR UPDATE"), {"id": message_id})
+        for number, act in enumerate(begin if first == "the cancel" else reversed(begin), start=1):
+            act()
+            eventually(partial(_are_waiting, bench, number))
+    cancelling.join(PATIENCE_S)
+    building.join()
+    row, _ = bench.check(message_id)
+    assert answers == ([True] if first == "the cancel" else [AlreadyFinal])
+    assert (row.status, job_of(bench, message_id).status, _ends(bench, message_id)) == ("success", JobStatus.SUCCESS, 1)
+    assert bench.store.closing_of(message_id) is None
+
+
+def _are_waiting(bench: Bench, number: int) -> bool:
+    """Whether as many sessions of this database wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with bench.engine.connect() as connection:
+        return bool(connection.execute(text(waiting)).scalar_one() == number)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -272,6 +272,21 @@ def test_a_job_is_told_as_it_is_and_again_where_that_was_lost(set_up: SetUp, sce
     assert (frame["status"], frame["phase"], frame["try"]) == ("building", "checking", 2)
 
 
+def test_a_job_that_ends_before_its_hand_over_is_told_to_its_end(set_up: SetUp, scene: Scene) -> None:
+    """A GET shows it from the call on; nobody published that it was started, and a cancel ends it with its message."""
+    stage = set_up()
+    writing = writer(stage, scene, scene.message())
+    client = watch(stage, scene)
+    client.next("ready")
+    writing.begin()
+    job_id = start_job(scene, writing.lease)
+    assert client.next("job")["status"] == "pending"
+    writing.finish(Cancelled(content="I build it."))
+    ended = client.next("job")
+    assert (ended["jobId"], ended["status"]) == (str(job_id), "cancelled")
+    assert scene.store.job(scene.principal, job_id).status == "cancelled"
+
+
 def start_job(scene: Scene, lease: Lease) -> UUID:
     stored = call(lease)
     scene.store_round(lease, 0, "I build it.", stored)

@@ -9,13 +9,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, event, text
 
 from shared.errors import Forbidden, InvalidSchema, NotFound, PatchRejected, SchemaViolation, VersionMismatch
 from shared.lifecycle import MemberRole
 from shared.patching import PatchLimits, apply_patch
 from shared.records import Principal
 from shared.store import Store
+from shared.store.projects import DELETED_AT_ONCE
 from tests.integration.store_parts import PATCH_LIMITS, Scene, call, errors_of, together
 
 
@@ -200,6 +201,45 @@ def test_a_deleted_project_takes_everything_with_it_and_tells_what_was_unfinishe
     assert scene.count("messages") == 2
     assert scene.store.message(scene.principal, kept).id == kept
     assert scene.store.reader_rows([lease.message_id]) == {}
+
+
+def test_a_project_of_any_size_is_deleted_in_pieces_and_at_once(scene: Scene, engine: Engine) -> None:
+    """No statement takes long enough to be given up, and nobody sees half a project."""
+    count = 2 * DELETED_AT_ONCE + 3
+    scene.execute(
+        """
+        INSERT INTO messages (project_id, role, kind, status) SELECT :project, 'user', 'message', 'success'
+        FROM generate_series(1, :count)
+        """,
+        project=scene.project_id,
+        count=count,
+    )
+    scene.execute(
+        """
+        INSERT INTO document_versions (project_id, version, operations, inverse)
+        SELECT :project, n + 1, '[]', '[]' FROM generate_series(1, :count) AS n
+        """,
+        project=scene.project_id,
+        count=count,
+    )
+    other = scene.new_project()
+    scene.submit(project_id=other)
+    deleted: list[int] = []
+    seen: list[int] = []
+
+    def note(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE"):
+            deleted.append(cursor.rowcount)
+            seen.append(scene.count("messages"))  # on a connection of its own
+
+    event.listen(engine, "after_cursor_execute", note)
+    try:
+        scene.store.delete_project(scene.principal, scene.project_id)
+    finally:
+        event.remove(engine, "after_cursor_execute", note)
+    assert deleted == [DELETED_AT_ONCE, DELETED_AT_ONCE, 3, 0] * 2 + [1]
+    assert set(seen) == {count + 2}
+    assert (scene.count("messages"), scene.count("document_versions"), scene.count("projects")) == (2, 0, 1)
 
 
 def test_a_deleted_user_takes_tokens_and_memberships_and_leaves_the_messages(scene: Scene, engine: Engine) -> None:

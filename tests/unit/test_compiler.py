@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from worker.compiler import MAX_SOURCE_BYTES, REMOTION, CompileFailed, Compiler, Problem
@@ -29,6 +33,20 @@ export default function Effect() {
 @pytest.fixture(scope="module")
 def compiler() -> Compiler:
     return Compiler.installed()
+
+
+def test_what_a_killed_builder_left_is_removed_and_what_another_one_uses_is_not(
+    compiler: Compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = ("chatrelay-component-old", "chatrelay-component-used", "somebody-elses")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "component.tsx").touch()
+        if not name.endswith("used"):
+            os.utime(tmp_path / name, (0, 0))
+    compiler.clear_abandoned()
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
 
 
 def problems(compiler: Compiler, source: str) -> tuple[Problem, ...]:
