@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 from uuid import UUID
 
 import httpx
@@ -26,7 +26,10 @@ from shared.engine import make_engine, sqlalchemy_url
 from shared.event_log import EventLog
 from shared.store import Store
 from tests.databases import PostgresDatabases, ValkeyDatabases
+from tests.fault_proxy import FaultProxies, Link, through
 from tests.readers import PLAIN_HTTP
+
+Behind: TypeAlias = Literal["postgres", "redis", "model"]
 
 START_TIMEOUT_S: Final = 90.0
 STOP_GRACE_S: Final = 15.0
@@ -51,6 +54,7 @@ class Stack:
         redis_url: str,
         postgres: EmbeddedPostgres | None,
         valkey: EmbeddedValkey | None,
+        links: Mapping[tuple[str, Behind], Link],
     ) -> None:
         self.urls = urls
         self.model = model
@@ -58,6 +62,7 @@ class Stack:
         self.redis_url = redis_url
         self.postgres = postgres
         self.valkey = valkey
+        self._links = links
         self._names = [process.name for process in processes]
         self._supervisor = Supervisor(processes)
         self._clients: dict[int, httpx.Client] = {}
@@ -123,6 +128,19 @@ class Stack:
     def is_running(self, name: str) -> bool:
         return self._supervisor.child(name).returncode is None
 
+    def link(self, name: str, behind: Behind) -> Link:
+        """The way from one process to what is behind it, of a stack that was started with `links`."""
+        return self._links[name, behind]
+
+    def links(self, behind: Behind) -> list[Link]:
+        """Every process's way to it."""
+        return [link for (_, what), link in self._links.items() if what == behind]
+
+    def undo_faults(self) -> None:
+        """Every link passes everything again."""
+        for link in self._links.values():
+            link.undo()
+
     @property
     def redis(self) -> redis.Redis:
         """A client of the stack's Redis, for tests that look at it or hurt it."""
@@ -185,10 +203,12 @@ class StackStarter:
         pace: str = "full",
         own_postgres: bool = False,
         own_valkey: bool = False,
+        links: bool = False,
     ) -> Stack:
         """A running stack. `settings` are environment variables; `pace` is the model's, ``full`` or ``human``.
 
-        Where own servers are asked for, `Stack.postgres` and `Stack.valkey` may be killed.
+        Where own servers are asked for, `Stack.postgres` and `Stack.valkey` may be killed. `links`: each process but the
+        model gets to Postgres, Redis and the model by ways of its own, `Stack.link`, which can be made to fail.
         """
         postgres = self._exits.enter_context(EmbeddedPostgres.start(fsync=False)) if own_postgres else None
         valkey = self._exits.enter_context(EmbeddedValkey.start()) if own_valkey else None
@@ -207,15 +227,18 @@ class StackStarter:
         web_ports = [free_port() for _ in range(webs)]
         model_port = free_port()
         model = ScriptedModel(f"http://127.0.0.1:{model_port}")
-        environment = _environment(database_url, redis_url, model.base_url, settings or {})
+        ways = _Ways(database_url, redis_url, model.base_url, settings or {})
+        if links:
+            ways.proxies = self._exits.enter_context(FaultProxies())
         processes = [_model(model_port, pace)]
         for number, port in enumerate(web_ports, start=1):
-            processes.append(_web(f"web-{number}", port, environment))
-        processes += [_celery(f"worker-{number}", "worker", environment) for number in range(1, workers + 1)]
-        processes += [_celery(f"builder-{number}", "builder", environment) for number in range(1, builders + 1)]
+            processes.append(_web(name := f"web-{number}", port, ways.environment(name)))
+        for program, count in (("worker", workers), ("builder", builders)):
+            for number in range(1, count + 1):
+                processes.append(_celery(name := f"{program}-{number}", program, ways.environment(name)))
         for number in range(1, sweepers + 1):
             name = "sweeper" if number == 1 else f"sweeper-{number}"
-            processes.append(Process(name=name, command=lambda: _command("sweeper", environment), after=("model",)))
+            processes.append(_sweeper(name, ways.environment(name)))
         stack = Stack(
             processes,
             urls=tuple(f"http://127.0.0.1:{port}" for port in web_ports),
@@ -224,6 +247,7 @@ class StackStarter:
             redis_url=redis_url,
             postgres=postgres,
             valkey=valkey,
+            links=ways.links,
         )
         self._exits.callback(stack.stop)
         stack.start()
@@ -238,20 +262,36 @@ class StackStarter:
         self._exits.__exit__(kind, error, trace)
 
 
-def _environment(database_url: str, redis_url: str, model_url: str, settings: Mapping[str, object]) -> dict[str, str]:
-    """The whole environment of a process: nothing of the tester's own settings comes through."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHATRELAY_", "OPENAI_"))}
-    programs = str(Path(sys.executable).parent)
-    return {
-        **kept,
-        "PATH": f"{programs}:{kept.get('PATH', os.defpath)}",
-        "PYTHONUNBUFFERED": "1",
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "OPENAI_API_KEY": "scripted",
-        "OPENAI_BASE_URL": model_url,
-        **{name: str(value) for name, value in settings.items()},
-    }
+class _Ways:
+    """How the processes get to what they stand on: directly, or, once there are `proxies`, each by links of its own."""
+
+    def __init__(self, database_url: str, redis_url: str, model_url: str, settings: Mapping[str, object]) -> None:
+        self.proxies: FaultProxies | None = None
+        self.links: dict[tuple[str, Behind], Link] = {}
+        self._urls: dict[Behind, str] = {"postgres": database_url, "redis": redis_url, "model": model_url}
+        self._settings = settings
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The whole environment of a process: nothing of the tester's own settings comes through."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHATRELAY_", "OPENAI_"))}
+        programs = str(Path(sys.executable).parent)
+        return {
+            **kept,
+            "PATH": f"{programs}:{kept.get('PATH', os.defpath)}",
+            "PYTHONUNBUFFERED": "1",
+            "DATABASE_URL": self._url(name, "postgres"),
+            "REDIS_URL": self._url(name, "redis"),
+            "OPENAI_API_KEY": "scripted",
+            "OPENAI_BASE_URL": self._url(name, "model"),
+            **{name: str(value) for name, value in self._settings.items()},
+        }
+
+    def _url(self, name: str, behind: Behind) -> str:
+        url = self._urls[behind]
+        if self.proxies is None:
+            return url
+        link = self.links[name, behind] = self.proxies.link(url)
+        return through(link, url)
 
 
 def _command(name: str, environment: Mapping[str, str]) -> Command:
@@ -275,6 +315,10 @@ def _web(name: str, port: int, environment: Mapping[str, str]) -> Process:
         ready=answers(f"http://127.0.0.1:{port}/healthz"),
         stop_grace_s=STOP_GRACE_S,
     )
+
+
+def _sweeper(name: str, environment: Mapping[str, str]) -> Process:
+    return Process(name=name, command=lambda: _command("sweeper", environment), after=("model",))
 
 
 def _celery(name: str, program: str, environment: Mapping[str, str]) -> Process:

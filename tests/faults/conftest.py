@@ -26,7 +26,7 @@ SHORT_LEASES = {
 @pytest.fixture(scope="session")
 def _fragile_stack(postgres_databases: PostgresDatabases, valkey_databases: ValkeyDatabases) -> Iterator[Stack]:
     with StackStarter(postgres_databases, valkey_databases) as starter:
-        yield starter(webs=2, workers=2, settings=SHORT_LEASES, own_postgres=True, own_valkey=True)
+        yield starter(webs=2, workers=2, settings=SHORT_LEASES, own_postgres=True, own_valkey=True, links=True)
 
 
 @pytest.fixture
@@ -56,9 +56,10 @@ def valkey_server(fragile: Stack) -> EmbeddedValkey:
 
 
 def make_whole(stack: Stack) -> None:
-    """Starts what is gone and wakes what was stopped; returns when all of it serves again."""
+    """Undoes faults of the links, starts what is gone and wakes what was stopped; returns when all of it serves again."""
     assert stack.postgres is not None
     assert stack.valkey is not None
+    stack.undo_faults()
     for server in (stack.postgres, stack.valkey):
         if not server.is_running:
             server.restart()
