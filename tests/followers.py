@@ -195,10 +195,20 @@ class Follower:
 
 
 class Audience:
-    """A follower over each transport from each web process on, and what they have in common."""
+    """A follower over each transport from each web process on, and what they have in common.
+
+    `wanders` adds one over each transport that leaves after so many events, comes back at the other process and so on; it
+    is checked with the others, and otherwise nobody waits for it.
+    """
 
     def __init__(
-        self, stack: Stack, token: str, message_id: str, *, leaves_after: Callable[[], int] | None = None
+        self,
+        stack: Stack,
+        token: str,
+        message_id: str,
+        *,
+        leaves_after: Callable[[], int] | None = None,
+        wanders: Callable[[], int] | None = None,
     ) -> None:
         self._stack = stack
         transports: tuple[Transport, ...] = ("socket", "sse")
@@ -206,6 +216,11 @@ class Audience:
             Follower(stack.urls, token, message_id, transport=transport, first=web, leaves_after=leaves_after)
             for web in range(len(stack.urls))
             for transport in transports
+        ]
+        self._wanderers = [
+            Follower(stack.urls, token, message_id, transport=transport, first=number, leaves_after=wanders)
+            for number, transport in enumerate(transports)
+            if wanders is not None
         ]
 
     def wait_for(self, predicate: Callable[[StreamEvent], bool]) -> None:
@@ -215,10 +230,10 @@ class Audience:
         self._all(lambda follower: follower.wait_text(text))
 
     def finish(self) -> None:
-        self._all(lambda follower: follower.finish())
+        self._all(lambda follower: follower.finish(), (*self.followers, *self._wanderers))
 
-    def _all(self, wait: Callable[[Follower], object]) -> None:
-        for follower in self.followers:
+    def _all(self, wait: Callable[[Follower], object], followers: Sequence[Follower] = ()) -> None:
+        for follower in followers or self.followers:
             try:
                 wait(follower)
             except TimeoutError as error:
@@ -226,17 +241,20 @@ class Audience:
                 raise
 
     def check(self, row: Mapping[str, Any]) -> list[list[StreamEvent]]:
+        """The stories of those that stay; those that wander have been checked too."""
+        for follower in self._wanderers:
+            follower.check(row)
         return [follower.check(row) for follower in self.followers]
 
     def __enter__(self) -> Self:
-        for follower in self.followers:
+        for follower in (*self.followers, *self._wanderers):
             follower.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for follower in self.followers:
+        for follower in (*self.followers, *self._wanderers):
             follower._leaving = True
-        for follower in self.followers:
+        for follower in (*self.followers, *self._wanderers):
             follower.__exit__()
 
 

@@ -97,13 +97,14 @@ class Stack:
             raise TimeoutError(f"{name} still runs after {timeout_s:g} s:\n{self.output(name)}")
         return code
 
-    def restart(self, name: str) -> None:
-        """Starts a process that is gone, or that is ended for it, and returns when it is ready."""
-        child = self._supervisor.child(name)
-        if child.returncode is None:
-            child.stop(grace_s=STOP_GRACE_S)
-        self._supervisor.start(name)
-        self._supervisor.wait_ready(name, timeout_s=START_TIMEOUT_S)
+    def restart(self, *names: str) -> None:
+        """Starts processes that are gone, or that are ended for it, and returns when all are ready."""
+        for name in names:
+            child = self._supervisor.child(name)
+            if child.returncode is None:
+                child.stop(grace_s=STOP_GRACE_S)
+            self._supervisor.start(name)
+        self._supervisor.wait_ready(*names, timeout_s=START_TIMEOUT_S)
 
     def start_again(self, name: str) -> None:
         """Starts a process that is gone, without waiting until it is ready."""

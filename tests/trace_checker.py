@@ -13,14 +13,23 @@ relay's snapshots between; or a log as it stands. The grammar of a log:
     build    := status(building) ( complete finalized(success) | error finalized(error) | finalized(cancelled) )
     closing  := error finalized(error) | finalized(cancelled)
 
+A recording of one's own, an event's JSON a line (as of ``redis-cli subscribe``, or of a reader), with the message as a GET
+answers it:
+
+    python -m tests.trace_checker recording.jsonl [--row row.json] [--joined-after 1-7] [--from-anywhere]
+
 An attempt may stop anywhere. Where a reader comes into the middle of an attempt, the checker goes on from every place of
 the grammar that is possible there.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, assert_never
 
 import msgspec
@@ -388,3 +397,26 @@ def _check_row(made: Sequence[StreamEvent], row: Message, checker: _Checker, *, 
 def _shown(call: ToolCall) -> ToolCall:
     """A call as events tell it: the document's version is told by snapshots and by the row alone."""
     return msgspec.structs.replace(call, version=None)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 where the recording is one that a reader may be sent, 1 where it breaks the contract."""
+    parser = argparse.ArgumentParser(prog="python -m tests.trace_checker", description="Checks one reader's recording.")
+    parser.add_argument("recording", type=Path, help="one event's JSON a line")
+    parser.add_argument("--row", type=Path, help="the message as GET /v1/messages/{id} answers it afterwards")
+    parser.add_argument("--joined-after", metavar="ID", help="the reader had everything up to this event")
+    parser.add_argument("--from-anywhere", action="store_true", help="it begins in the middle of the message")
+    given = parser.parse_args(arguments)
+    recording = [line for line in given.recording.read_text("utf-8").splitlines() if line.strip()]
+    row = None if given.row is None else json.loads(given.row.read_text("utf-8"))
+    try:
+        check_trace(recording, row=row, joined_after=given.joined_after, from_start=not given.from_anywhere)
+    except TraceViolation as violation:
+        print(violation)
+        return 1
+    print(f"{len(recording)} events: a legal recording" + (", and what it tells is the row" if row else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,6 +11,7 @@ import pytest
 
 from dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.databases import PostgresDatabases, ValkeyDatabases
+from tests.faults.outcome import Witness, check_outcome
 from tests.people import Person, eventually
 from tests.stack import Stack, StackStarter
 
@@ -38,9 +39,14 @@ def fragile(_fragile_stack: Stack) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def person(fragile: Stack) -> Iterator[Person]:
-    with Person(fragile) as somebody:
+def person(fragile: Stack, request: pytest.FixtureRequest) -> Iterator[Person]:
+    """Somebody who is asked for in every test here: in the end all that this user began is checked, once all is whole."""
+    failed_before = request.session.testsfailed
+    with Witness(fragile) as somebody:
         yield somebody
+        if request.session.testsfailed == failed_before:
+            make_whole(fragile)
+            check_outcome(fragile, somebody)
 
 
 @pytest.fixture
@@ -66,8 +72,7 @@ def make_whole(stack: Stack) -> None:
     stack.store.close()  # its connections may have died with the server
     for name in PROCESSES:
         stack.kill(name, signal.SIGCONT)
-        if not stack.is_running(name):
-            stack.restart(name)
+    stack.restart(*(name for name in PROCESSES if not stack.is_running(name)))
     for web in range(len(stack.urls)):
         eventually(partial(_serves, stack, web))
 

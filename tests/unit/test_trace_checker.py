@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -28,7 +29,7 @@ from shared.events import (
 )
 from shared.transcript import Transcript, fold
 from tests.strategies import MESSAGE_ID, LegalLog, legal_logs
-from tests.trace_checker import TraceViolation, check_trace
+from tests.trace_checker import TraceViolation, check_trace, main
 
 
 def _made(*made: StreamEvent) -> list[StreamEvent]:
@@ -374,3 +375,18 @@ def test_a_final_row_s_recording_must_come_to_its_end(log: LegalLog) -> None:
         return
     with pytest.raises(TraceViolation, match="does not come to the end"):
         check_trace(log.events[:-1], row=log.row)
+
+
+def test_a_recording_in_a_file_is_checked_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0 and a word where it is legal, 1 and the place where it is not."""
+    recording = tmp_path / "recording.jsonl"
+    lines = [events.encode(event).decode() for event in (_status("1-0", "thinking"), _delta("1-1", "a"))]
+    recording.write_text("\n".join(lines) + "\n")
+    assert main([str(recording)]) == 0
+    assert "2 events: a legal recording" in capsys.readouterr().out
+    assert main([str(recording), "--joined-after", "1-0"]) == 1
+    recording.write_text(lines[0] + "\n" + lines[1].replace("1-1", "1-2"))
+    assert main([str(recording)]) == 1
+    assert "event 1: a gap: 1-2 follows 1-0" in capsys.readouterr().out
