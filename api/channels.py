@@ -30,7 +30,7 @@ BACKLOG_BYTES: Final = 1024 * 1024
 PATIENCE_S: Final = 0.4
 """How long a log may end below what the row knows before it is taken for lost."""
 LONGEST_QUIET: Final = 4
-"""An idle channel's checks get rarer up to this many times the setting."""
+"""An idle channel's checks get rarer up to this many times the setting; a busy one's come as rarely."""
 
 logger = logging.getLogger("chatrelay.relay")
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Surroundings(Protocol):
 class Channel(ABC):
     """Reference-counted by its readers; the hub subscribes and unsubscribes it."""
 
-    __slots__ = ("check_at_s", "empty_since_s", "hub", "is_subscribed", "name", "readers")
+    __slots__ = ("check_at_s", "checked_at_s", "empty_since_s", "hub", "is_subscribed", "name", "readers")
 
     def __init__(self, hub: Surroundings, name: bytes) -> None:
         self.hub = hub
@@ -84,6 +84,12 @@ class Channel(ABC):
         self.is_subscribed = False
         self.empty_since_s: float | None = None
         self.check_at_s = hub.now_s + hub.idle_check_s
+        self.checked_at_s = hub.now_s
+
+    def check_later(self) -> None:
+        """Something came. One looks all the same every so often: at who has lost their place, and at what was lost."""
+        idle_s = self.hub.idle_check_s
+        self.check_at_s = min(self.hub.now_s + idle_s, self.checked_at_s + LONGEST_QUIET * idle_s)
 
     def join(self, reader: Reader) -> None:
         self.readers.add(reader)
@@ -190,7 +196,7 @@ class MessageChannel(Channel):
         kind, event_id = events.peek(payload)
         frame = Frame(kind, wire.pack(event_id), payload)
         self._quiet = 1
-        self.check_at_s = self.hub.now_s + self.hub.idle_check_s
+        self.check_later()
         if self._backlog is not None:
             self._keep(frame, self._backlog)
         self._offer(frame, list(self.readers))
@@ -327,6 +333,7 @@ class MessageChannel(Channel):
 
     def compared(self) -> Compared:
         self._fetch()  # subscribed or not, nobody who settles waits for ever
+        self.checked_at_s = self.hub.now_s
         self.check_at_s = self.hub.now_s + self.hub.idle_check_s * self._quiet
         return Compared(messages=(self._message_id,) if self.in_state(State.LIVE) else ())
 

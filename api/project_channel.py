@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from api import wire
 from api.catch_up import Look, ProjectReading
-from api.channels import Channel, Compared, Surroundings
+from api.channels import LONGEST_QUIET, Channel, Compared, Surroundings
 from api.close_codes import CloseCode
 from api.readers import MessageTarget, Reader, State
 from api.wire import Frame
@@ -34,8 +34,6 @@ MOST_ENDED: Final = 1_000
 """Messages whose end a watcher remembers; one that is retried later is told again from its newest attempt's start."""
 AGAIN_S: Final = 0.4
 """How soon the rows are read again where they could not be."""
-LONGEST_QUIET: Final = 4
-"""An idle channel's checks get rarer up to this many times the setting."""
 
 _JOB_STATUSES: Final = frozenset(JobStatus)
 _OPEN: Final = frozenset({JobStatus.PENDING, JobStatus.BUILDING})
@@ -128,18 +126,21 @@ class Watcher:
 
     def catch_up(self, news: ProjectNews) -> Iterator[Frame]:
         """What it lacks. A frame counts as told once it is taken: who stops early goes on from there with later news."""
-        state = news.state
+        state, messages = news.state, news.messages
         if self.since is None:
             self.since = Since(
                 version=state.version, message_id=state.newest_message_id, queue_number=state.newest_queue_number
             )
             self._jobs = dict(state.jobs)
+            # what another watcher lacks, a GET shows to this one
+            newest = state.newest_message_id
+            messages = tuple(message for message in messages if newest is None or message.id > newest)
             yield _frame("ready", notices.ready(state.version, state.newest_message_id))
         for change in news.changes:
             if change.version > self.since.version:
                 self.since = replace(self.since, version=change.version)
                 yield _frame("document", notices.document_changed(self._project_id, change).payload)
-        for message in news.messages:
+        for message in messages:
             if self._takes(message):
                 yield _frame("message", notices.message_made(message).payload)
         for job in news.jobs:
@@ -328,7 +329,7 @@ class ProjectChannel(Channel):
     def on_payload(self, payload: bytes) -> None:
         told = _decoder.decode(payload)
         self._quiet = 1
-        self.check_at_s = self.hub.now_s + self.hub.idle_check_s
+        self.check_later()
         if self._backlog is not None:
             self._keep(payload, self._backlog)
         self._offer(told, payload, list(self.readers))
@@ -444,6 +445,7 @@ class ProjectChannel(Channel):
 
     def compared(self) -> Compared:
         self._fetch()  # subscribed or not, nobody who settles waits for ever
+        self.checked_at_s = self.hub.now_s
         self.check_at_s = self.hub.now_s + self.hub.idle_check_s * self._quiet
         return Compared(projects=(self._project_id,) if self.in_state(State.LIVE) else ())
 

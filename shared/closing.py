@@ -61,8 +61,11 @@ def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
         return found.content, 0
     if not entries:
         return found.content, 0
-    newest = entries[-1].id.attempt
-    if newest != found.attempt or events.is_terminal_payload(entries[-1].kind, entries[-1].payload):
+    last = entries[-1]
+    newest = last.id.attempt
+    if found.last_event_id is not None and last.id < found.last_event_id:
+        return found.content, newest  # the row knows more: an end that the log lacks, of a run that was retried since
+    if newest != found.attempt or events.is_terminal_payload(last.kind, last.payload):
         return found.content, newest  # another attempt's text, or an earlier run's that has ended
     try:
         return fold(Transcript(), (events.decode(entry.payload) for entry in entries)).content, newest

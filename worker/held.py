@@ -58,6 +58,8 @@ class DeadlineOver(Exception):
 C = TypeVar("C")
 _CLAIM_S: Final = 10.0
 """A claim whose answer was lost is repeated as long; then its lease has run out, or nearly."""
+_WAITING: Final = tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0)
+"""Seconds between two tries of what the database does not answer."""
 
 
 def claimed(workshop: Workshop, claim: Callable[[str], C | None]) -> tuple[C, float] | None:
@@ -69,7 +71,7 @@ def claimed(workshop: Workshop, claim: Callable[[str], C | None]) -> tuple[C, fl
     owner = workshop.leases.new_owner()
     repeating = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(StoreUnavailable),
-        wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0),
+        wait=_WAITING,
         stop=tenacity.stop_after_delay(min(_CLAIM_S, workshop.settings.lease_s)),
         reraise=True,
     )
@@ -167,12 +169,26 @@ class Held:
         meanwhile, and `StoreUnavailable` once `only_while` does not hold."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, StoreUnavailable) and only_while()),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0),
+            wait=_WAITING,
             sleep=time.sleep,
             before=lambda _: self._still_held(),
             reraise=True,
         )
         return retrying(write)
+
+    def _look(self, read: Callable[[], T]) -> T:
+        """`read`, which changes nothing, until the database has answered or the work should end, as `_check` raises.
+
+        A question that the database never answers in time must not hold the message for ever.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            wait=_WAITING,
+            sleep=self._hold.pause,
+            before=lambda _: self._check(),
+            reraise=True,
+        )
+        return retrying(read)
 
     def _still_held(self) -> None:
         if self._hold.stop_reason is Stop.LOST:

@@ -21,7 +21,7 @@ from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
 from shared.errors import LogUnavailable, StoreUnavailable
 from shared.event_log import EventLog
-from shared.store import Store
+from shared.store import Lapsed, Store
 
 _log = logging.getLogger(__name__)
 
@@ -76,23 +76,30 @@ class Sweeper:
         return True
 
     def _take_lapsed(self, *, tell: bool) -> None:
-        for lapsed in self._store.take_lapsed(limit=BATCH):
-            _log.warning("message %s lost its worker in attempt %d", lapsed.message_id, lapsed.attempt)
-            if not tell:
-                continue
-            try:
-                self._log.publish(
-                    notices.ops(
-                        "attempt",
-                        lapsed.message_id,
-                        lapsed.project_id,
-                        attempt=lapsed.attempt,
-                        tries=lapsed.tries,
-                        state="lost",
-                    )
-                )
-            except LogUnavailable:
-                tell = False  # operators see the next attempt's start
+        """All of them, however many workers died at once: none has longer to wait than a round."""
+        taken = BATCH
+        while taken == BATCH:
+            lapsed = self._store.take_lapsed(limit=BATCH)
+            taken = len(lapsed)
+            for one in lapsed:
+                _log.warning("message %s lost its worker in attempt %d", one.message_id, one.attempt)
+                tell = tell and self._tell_of(one)
+
+    def _tell_of(self, lapsed: Lapsed) -> bool:
+        """False where Redis is away: operators see the next attempt's start."""
+        told = notices.ops(
+            "attempt",
+            lapsed.message_id,
+            lapsed.project_id,
+            attempt=lapsed.attempt,
+            tries=lapsed.tries,
+            state="lost",
+        )
+        try:
+            self._log.publish(told)
+        except LogUnavailable:
+            return False
+        return True
 
     def _close_abandoned(self, log: EventLog | None) -> None:
         began_at = time.monotonic()
@@ -115,8 +122,14 @@ class Sweeper:
 
     def _append_endings(self) -> None:
         for ending in self._store.endings_to_append(limit=BATCH, older_than_s=ENDING_AGE_S):
-            if not append_ending(self._store, self._log, ending):
-                return  # Redis is away: the rest would fail too
+            try:
+                if not append_ending(self._store, self._log, ending):
+                    return  # Redis is away: the rest would fail too
+            except StoreUnavailable:
+                raise
+            except Exception:
+                # one ending that cannot be read must not keep the others, and the bells, from their turn
+                _log.exception("the ending of message %s could not be appended", ending.message_id)
 
     def _ring(self) -> None:
         again_s = self._settings.ring_again_s

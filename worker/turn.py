@@ -132,7 +132,7 @@ class Turn(Held):
                 return HandedOver(content=self.publisher.content, job_id=job_id)
             if len(self._rounds) > self._settings.max_rounds:
                 return Failed(content=self.publisher.content, code=ErrorCode.TOO_MANY_ROUNDS)
-            context = self._insist(lambda: self._store.context(self._lease, max_tokens=self._settings.context_tokens))
+            context = self._look(lambda: self._store.context(self._lease, max_tokens=self._settings.context_tokens))
             before = len(self.publisher.content)
             try:
                 answer = self._ask(context)

@@ -6,7 +6,7 @@ import functools
 import operator
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -39,12 +39,13 @@ class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToClose(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that nobody holds and that must end. `attempt` and `content` are the row's."""
+    """A message that nobody holds and that must end. `attempt`, `content` and `last_event_id` are the row's."""
 
     message_id: UUID
     project_id: UUID
     attempt: int
     content: str
+    last_event_id: EventId | None
     reason: CloseReason
 
 
@@ -113,9 +114,7 @@ class SweepStore(Transactions):
             # one question a status: each has an index of its own
             for status in (MessageStatus.PENDING, MessageStatus.BUILDING):
                 rows = connection.execute(
-                    select(
-                        Message.id, Message.project_id, Message.attempt, Message.content, Message.cancel_requested_at
-                    )
+                    select(*_CLOSING_COLUMNS)
                     .where(
                         Message.status == status,
                         Message.lease_owner.is_(None),
@@ -131,9 +130,7 @@ class SweepStore(Transactions):
         """The message, if it was asked to cancel and nobody holds it."""
         with self._transaction() as connection:
             row = connection.execute(
-                select(
-                    Message.id, Message.project_id, Message.attempt, Message.content, Message.cancel_requested_at
-                ).where(
+                select(*_CLOSING_COLUMNS).where(
                     Message.id == message_id,
                     Message.status.in_(UNFINISHED),
                     Message.lease_owner.is_(None),
@@ -249,8 +246,23 @@ class SweepStore(Transactions):
             connection.execute(text("SELECT 1"))
 
 
+_CLOSING_COLUMNS: Final[tuple[Any, ...]] = (
+    Message.id,
+    Message.project_id,
+    Message.attempt,
+    Message.content,
+    Message.last_event_id,
+    Message.cancel_requested_at,
+)
+
+
 def _to_close(row: Any) -> ToClose:
-    reason = CloseReason.WORKER_LOST if row.cancel_requested_at is None else CloseReason.CANCEL
+    """Of a row of `_CLOSING_COLUMNS`."""
     return ToClose(
-        message_id=row.id, project_id=row.project_id, attempt=row.attempt, content=row.content, reason=reason
+        message_id=row.id,
+        project_id=row.project_id,
+        attempt=row.attempt,
+        content=row.content,
+        last_event_id=None if row.last_event_id is None else EventId.parse(row.last_event_id),
+        reason=CloseReason.WORKER_LOST if row.cancel_requested_at is None else CloseReason.CANCEL,
     )

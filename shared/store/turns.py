@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeAlias, assert_never
+from itertools import accumulate
+from typing import Any, Final, TypeAlias, assert_never
 from uuid import UUID
 
 import msgspec
@@ -41,6 +42,9 @@ from shared.store.job_rows import built_components, end_open_job, has_job, start
 from shared.store.projects import change_document
 from shared.store.rows import ledger, stored_rounds, tool_effect
 from shared.store.transactions import Transactions
+
+_MOST_PAIRS: Final = 200
+"""Of a project's questions and answers, that the model is shown."""
 
 
 class EditDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,9 +260,10 @@ class TurnStore(Transactions):
                 raise Fenced
             asked = connection.execute(select(Message.content).where(Message.id == mine.reply_to)).scalar_one()
             answered = aliased(Message)
-            pairs = connection.execute(
-                select(Message.content.label("question"), answered.content.label("answer"))
-                .join(answered, answered.reply_to == Message.id)
+            chars = func.char_length(Message.content) + func.char_length(answered.content)
+            measured = connection.execute(
+                select(answered.id, chars.label("chars"))
+                .join(Message, answered.reply_to == Message.id)
                 .where(
                     Message.project_id == lease.project_id,
                     Message.role == Role.USER,
@@ -266,14 +271,19 @@ class TurnStore(Transactions):
                     answered.status != MessageStatus.PENDING,
                 )
                 .order_by(Message.id.desc())
-                .limit(200)
+                .limit(_MOST_PAIRS)
+            ).all()
+            # an answer may have a megabyte: what does not fit is not fetched
+            tokens = accumulate(row.chars // 4 for row in measured)
+            fitting = [row.id for row, sum_ in zip(measured, tokens, strict=True) if sum_ <= max_tokens]
+            pairs = connection.execute(
+                select(Message.content.label("question"), answered.content.label("answer"))
+                .join(answered, answered.reply_to == Message.id)
+                .where(answered.id.in_(fitting))
+                .order_by(Message.id.desc())
             )
             history = [HistoryMessage(role=Role.USER, content=asked)]
-            tokens = 0
             for pair in pairs:
-                tokens += (len(pair.question) + len(pair.answer)) // 4
-                if tokens > max_tokens:
-                    break
                 if pair.answer:
                     history.append(HistoryMessage(role=Role.ASSISTANT, content=pair.answer))
                 history.append(HistoryMessage(role=Role.USER, content=pair.question))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from api.readers import State
 from api.relay import ProjectTarget
 from dev.embedded_valkey import EmbeddedValkey
 from shared import events, notices
@@ -24,6 +26,8 @@ from tests.integration.relay_parts import PATIENCE_S, SocketClient, Stage, Strea
 from tests.integration.store_parts import LIMITS, PATCH_LIMITS, Scene, call
 
 Frame = dict[str, Any]
+MANY = 1000
+"""Words, of which fifty come a second: more than anybody who is no member should hear."""
 SetUp = Callable[..., Stage]
 
 
@@ -228,6 +232,27 @@ def test_a_message_that_began_and_ended_unheard_is_told_with_its_row(set_up: Set
             break
 
 
+def test_who_comes_while_another_is_behind_is_told_nothing_that_the_rows_tell(set_up: SetUp, scene: Scene) -> None:
+    """Both are told from one look at the rows, which goes back to what the other one knows."""
+    stage = set_up(idle_check_s=30)
+    behind = watch(stage, scene)
+    behind.next("ready")
+    unheard = scene.ended()
+    with scene.engine.begin() as locking:
+        locking.execute(text("LOCK TABLE projects IN ACCESS EXCLUSIVE MODE"))
+        watch(stage, scene)  # the rows are being read for it, so that those who come now are read for together
+        newcomer = watch(stage, scene)
+        told(stage, scene, DocumentChange(version=99, operations=[]))
+        hub = stage.relay._hub
+        assert hub is not None
+        eventually(lambda: len(hub.readers) == 3 and all(one.state is not State.LIVE for one in list(hub.readers)))
+    assert str(unheard) in [behind.next("message")["message"]["id"] for _ in range(2)]
+    newcomer.next("ready")
+    told(stage, scene, patched(scene, 1))
+    newcomer.next("document")
+    assert [frame["type"] for frame in newcomer.frames] == ["ready", "document"]
+
+
 @pytest.mark.parametrize("is_heard", [True, False], ids=["published", "lost"])
 def test_a_retry_is_told_and_its_attempt_follows_the_one_before(set_up: SetUp, scene: Scene, is_heard: bool) -> None:
     stage = set_up()
@@ -376,6 +401,33 @@ def test_who_is_no_member_any_more_is_found_out_where_nobody_told(set_up: SetUp,
     assert follows.until_closed() == 4403
     told(stage, scene, patched(scene, 1))
     assert stays.next("document")["version"] == 2
+
+
+def test_who_is_no_member_any_more_is_found_out_while_much_is_told(set_up: SetUp, scene: Scene) -> None:
+    """Nobody has to fall silent for it: one looks every few seconds, whatever comes."""
+    stage = set_up(idle_check_s=0.5)
+    guest = scene.newcomer()
+    scene.store.put_member(scene.principal, scene.project_id, guest.user, MemberRole.VIEWER, max_members=10)
+    at_work = writer(stage, scene, scene.message())
+    at_work.begin()
+    follows = stage.socket(
+        stage.story().target(message_id=at_work.lease.message_id, project_id=scene.project_id, user_id=guest.user_id)
+    )
+    scene.store.remove_member(scene.principal, scene.project_id, guest.user)
+    closed = threading.Event()
+
+    def talk() -> None:
+        while not closed.wait(0.02) and at_work.n < MANY:
+            at_work.say("and ")
+
+    talking = threading.Thread(target=talk, name="talking")
+    talking.start()
+    try:
+        assert follows.until_closed() == 4403
+    finally:
+        closed.set()
+        talking.join()
+    assert at_work.n < MANY, "it took a silence"
 
 
 def test_a_deleted_project_closes_its_watchers(set_up: SetUp, scene: Scene) -> None:

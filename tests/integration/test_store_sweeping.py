@@ -266,6 +266,19 @@ def test_a_closed_message_keeps_the_text_that_its_readers_were_shown(scene: Scen
     assert scene.row(lease.message_id)["ending_appended"]
 
 
+def test_a_retried_message_is_not_closed_with_the_text_of_the_run_before(scene: Scene, log: EventLog) -> None:
+    """The log lacks that run's end: it was committed while Redis was away."""
+    lease = scene.claimed()
+    log.append(lease.message_id, _shown(lease.message_id, 1, "of the run ", "before"))
+    scene.finalize(lease, n=4)
+    scene.store.retry(scene.principal, lease.message_id, LIMITS)
+    scene.store.request_cancel(scene.principal, lease.message_id)
+    (found,) = _to_close(scene)
+    closing.close(scene.store, log, found)
+    shown = scene.store.message(scene.principal, lease.message_id)
+    assert (shown.status, shown.content) == (MessageStatus.CANCELLED, "")
+
+
 def test_a_closing_is_above_a_log_that_knows_a_newer_attempt_than_the_row(scene: Scene, log: EventLog) -> None:
     """A worker's commit was lost by a database that came back without it. Its readers still see ids that rise."""
     lease = scene.claimed()

@@ -7,11 +7,11 @@ import random
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from shared import events
 from shared.errors import Fenced
@@ -554,6 +554,25 @@ def test_the_newest_messages_that_fit_are_shown_in_pairs(scene: Scene) -> None:
         scene.finalize(scene.claimed(scene.message(content=str(number) * 40)), Succeeded(content="x" * 40))
     context = scene.store.context(scene.claimed(scene.message(content="mine")), max_tokens=45)
     assert [one.content[0] for one in context.history] == ["2", "x", "3", "x", "m"]
+
+
+def test_of_a_long_conversation_only_what_fits_is_fetched(scene: Scene) -> None:
+    """An answer may have a megabyte, and a worker has a hundred conversations at once."""
+    for number in range(6):
+        scene.finalize(scene.claimed(scene.message(content=str(number) * 40)), Succeeded(content="x" * 40))
+    lease = scene.claimed(scene.message(content="mine"))
+    fetched: list[int] = []
+
+    def note(connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if "messages.content AS question" in statement:
+            fetched.append(cursor.rowcount)
+
+    event.listen(scene.engine, "after_cursor_execute", note)
+    try:
+        context = scene.store.context(lease, max_tokens=45)
+    finally:
+        event.remove(scene.engine, "after_cursor_execute", note)
+    assert (len(context.history), fetched) == (5, [2])
 
 
 def test_a_retried_message_sees_only_what_stands_before_it(scene: Scene) -> None:

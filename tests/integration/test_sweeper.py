@@ -22,7 +22,7 @@ from shared.outcomes import Succeeded
 from shared.records import Claim, Ending, StoredRound
 from shared.store import Store
 from tests.integration.worker_parts import Bench, Listener, eventually, opened_bench
-from worker.sweep import MOST_BELLS_WAITING, Sweeper
+from worker.sweep import BATCH, MOST_BELLS_WAITING, Sweeper
 from worker.turn import run_turn
 
 
@@ -209,6 +209,26 @@ def test_after_an_outage_of_the_database_a_whole_lease_passes_again(bench: Bench
         engine.dispose()
 
 
+def test_a_host_with_more_messages_than_a_batch_is_noticed_in_one_round(bench: Bench) -> None:
+    """Many workers die at once; all of theirs are taken within the time that one message has."""
+    bench.sql(
+        "INSERT INTO messages (project_id, role, kind, status, attempt, lease_owner, lease_until)"
+        " SELECT :project, 'assistant', 'status', 'building', 1, 'dead/' || n, now() - interval '1 s'"
+        " FROM generate_series(1, :many) AS n",
+        project=bench.project_id,
+        many=2 * BATCH + 1,
+    )
+    made = sweeper(bench, lease_s=0.2, heartbeat_s=0.1)
+    left = "SELECT count(*) FROM messages WHERE lease_owner IS NOT NULL"
+
+    def swept() -> bool:
+        made.sweep()
+        return bool(bench.sql(left) < 2 * BATCH + 1)
+
+    eventually(swept)
+    assert bench.sql(left) == 0
+
+
 def test_a_lease_that_holds_is_not_taken(bench: Bench) -> None:
     held, lapsed = asks(bench, 2)
     claimed(bench, held)
@@ -349,6 +369,24 @@ def test_an_ending_whose_log_is_gone_is_not_tried_for_ever(bench: Bench) -> None
     sweeper(bench).sweep()
     assert bench.column(message_id, "ending_appended")
     assert bench.events(message_id) == []
+
+
+def test_an_ending_that_cannot_be_read_keeps_nobody_else_from_anything(bench: Bench) -> None:
+    """One row of another version of this program, and the oldest: others' endings are appended, and bells rung."""
+    broken, ended = bench.ask(), bench.ask(project_id=bench.new_project())
+    waiting = bench.ask(project_id=bench.new_project())
+    for message_id in (broken, ended):
+        committed(bench, message_id)
+    bench.sql(
+        "UPDATE messages SET ending = ARRAY[convert_to('{}', 'UTF8')], updated_at = now() - interval '1 h'"
+        " WHERE id = :id",
+        id=broken,
+    )
+    rung_long_ago(bench)
+    sweeper(bench).sweep()
+    assert bench.check(ended)[1][-1] == "finalized"
+    assert bench.bells() == 1
+    assert bench.row(waiting).status == "pending"
 
 
 # --- any number may run -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from dev.embedded import EmbeddedValkey, free_port
 from dev.scripted_model import control
@@ -525,6 +526,28 @@ def test_a_cancel_reaches_the_worker_without_redis(bench: Bench) -> None:
     turn.join()
     bench.model.wait_disconnected(0)
     assert bench.check(message_id)[0].status == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["cancel", "drain", "deadline"])
+def test_a_turn_whose_project_cannot_be_read_still_ends_when_it_should(bench: Bench, how: str) -> None:
+    """The database answers all else, as where a query takes too long each time."""
+    message_id = bench.ask()
+    workshop = bench.workshop(heartbeat_s=0.2, run_deadline_s=0.1 if how == "deadline" else 600)
+    with bench.engine.begin() as locking:
+        locking.execute(text("LOCK TABLE document_versions, projects IN ACCESS EXCLUSIVE MODE"))
+        turn = bench.start(workshop, message_id)
+        eventually(lambda: bench.column(message_id, "lease_owner") is not None)
+        if how == "cancel":
+            bench.store.request_cancel(bench.anna, message_id)
+        elif how == "drain":
+            workshop.leases.drain()
+        turn.join()
+        assert bench.column(message_id, "lease_owner") is None
+    assert (bench.row(message_id).status, bench.column(message_id, "tries")) == (
+        {"cancel": "cancelled", "drain": "pending", "deadline": "error"}[how],
+        0,
+    )
+    assert bench.model.requests() == []
 
 
 def test_a_worker_that_drains_hands_its_message_back_and_another_goes_on(bench: Bench) -> None:
