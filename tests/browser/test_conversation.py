@@ -63,8 +63,10 @@ def test_who_waits_is_told_the_place_in_line(site: Site, page: Page) -> None:
 def test_a_message_may_go_at_once_or_instead(site: Site, page: Page, choice: str, status: str) -> None:
     held(site, page)
     site.model.say("the second", {"text": "Here."})
+    expect(page.get_by_text(choice, exact=True)).to_have_count(0)  # nothing is written yet that could go either way
+    page.get_by_role("textbox", name="Message").fill("the second")
     page.get_by_text(choice, exact=True).click()
-    ask(page, "the second")
+    page.get_by_role("textbox", name="Message").press("Enter")
     expect(answers(page).last).to_have_attribute("data-status", "success")
     expect(answers(page).first).to_have_attribute("data-status", status)
     site.model.release("end")

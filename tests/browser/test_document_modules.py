@@ -185,7 +185,7 @@ def test_a_version_tells_what_went_and_what_came(modules: Page) -> None:
     assert changes == [
         {"kind": "changed", "pointer": "/a", "before": 1, "after": 2},
         {"kind": "removed", "pointer": "/l/0", "before": "x"},
-        {"kind": "added", "pointer": "/l/-", "after": "z"},
+        {"kind": "added", "pointer": "/l/1", "after": "z"},
         {"kind": "added", "pointer": "/n", "after": None},
         {"kind": "moved", "pointer": "/o/m", "from": "/o/k"},
     ]

@@ -60,6 +60,8 @@ def test_a_project_without_changes_says_so(open_page: Callable[[], Page]) -> Non
     page = open_page()
     show(page, "History")
     expect(page.get_by_text("Nothing was changed yet")).to_be_visible()
+    for way in ("Undo", "Redo"):
+        expect(page.get_by_role("button", name=way, exact=True)).to_be_disabled()
 
 
 def test_versions_tell_who_changed_what_and_unfold_to_the_difference(
@@ -190,6 +192,7 @@ def test_any_two_versions_are_compared(
     show(page, "History")
     page.get_by_role("button", name="Compare", exact=True).click()
     comparison = page.get_by_role("group", name="Compare two versions")
+    expect(comparison.locator("ins")).to_contain_text('"Four"')  # the newest two are compared to begin with
     for first, second, gone, came in ((1, 4, '"One"', '"Four"'), (4, 2, '"Four"', '"Two"')):
         comparison.get_by_label("From version").fill(str(first))
         comparison.get_by_label("to version").last.fill(str(second))
@@ -201,8 +204,8 @@ def test_any_two_versions_are_compared(
 def test_a_comparison_that_comes_in_leaves_the_number_that_is_being_typed(
     open_page: Callable[[], Page], colleague: Colleague, project: dict[str, Any]
 ) -> None:
-    colleague.patch(project["id"], title("Two"))
-    colleague.patch(project["id"], title("Three"))
+    for words in ("Two", "Three", "Four"):
+        colleague.patch(project["id"], title(words))
     page = open_page()
     show(page, "History")
     page.get_by_role("button", name="Compare", exact=True).click()

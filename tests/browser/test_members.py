@@ -58,6 +58,8 @@ def test_who_is_invited_sees_the_project_edits_reads_and_is_taken_out(
     dialog.get_by_role("button", name="Invite").click()
     theirs = dialog.locator(f'[data-member="{colleague.name}"]')
     expect(theirs).to_be_visible()
+    expect(dialog.get_by_label("Invite by name")).to_have_value("")
+    expect(dialog.get_by_role("form", name="Invite").get_by_role("combobox")).to_have_value("editor")
 
     other = open_as(colleague.site)
     expect(other.get_by_role("navigation").get_by_role("button", name="Shared")).to_contain_text("editor")

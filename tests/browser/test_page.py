@@ -140,6 +140,17 @@ def test_every_suggestion_works_without_a_real_model(
     assert [job["status"] for job in jobs] == ["success"], "one of the five builds a component"
 
 
+def test_a_newcomer_without_a_project_is_offered_what_makes_one(site: Site, watch: Callable[..., Watched]) -> None:
+    watched = watch(site.origin)
+    watched.page.goto(f"{site.origin}/#token={site.token}")
+    expect(watched.page.locator("button.suggestion")).to_have_count(5)
+    watched.page.get_by_role("button", name="Make the background dark blue").click()
+    expect(watched.page.get_by_role("heading", name="My first video")).to_be_visible()
+    expect(newest(watched.page)).to_have_attribute("data-status", "success")
+    [project] = site.call("GET", "/v1/projects")["items"]
+    assert site.call("GET", f"/v1/projects/{project['id']}")["version"] == 2
+
+
 def test_a_tool_call_unfolds_to_what_was_asked_and_what_it_did(
     site: Site, open_project: Callable[..., Watched]
 ) -> None:
@@ -425,6 +436,62 @@ def test_the_page_follows_the_text_only_for_a_reader_at_the_bottom(
     site.model.release("end")
 
 
+def test_a_reader_at_the_bottom_stays_there_while_parts_of_an_answer_give_way_to_larger_ones(
+    site: Site, open_project: Callable[..., Watched]
+) -> None:
+    """The browser lowers the position when something goes away below: that is no reader who scrolls up."""
+    site.model.say("many lines", {"text": "".join(f"Line {number}.\n\n" for number in range(60))})
+    page = open_project().page
+    ask(page, "Write many lines")
+    expect(newest(page)).to_have_attribute("data-status", "success")
+    left = page.evaluate(
+        """async () => {
+            const frame = () => new Promise(requestAnimationFrame);
+            const scroller = document.querySelector(".messages");
+            const add = (height) => {
+                const part = document.createElement("p");
+                part.style.height = `${height}px`;
+                scroller.firstElementChild.append(part);
+                return part;
+            };
+            const first = add(200);
+            await frame();
+            await frame();
+            await new Promise((resolve) => setTimeout(resolve)); // between two frames, as what a socket brings
+            first.remove();
+            scroller.getBoundingClientRect();
+            add(600);
+            await frame();
+            await frame();
+            await frame();
+            return scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
+        }"""
+    )
+    assert left < 1
+    expect(page.get_by_role("button", name="To the newest message")).to_have_count(0)
+
+
+def test_who_sends_is_taken_to_the_end_also_while_something_is_unsent(
+    site: Site, wire: Wire, open_project: Callable[..., Watched]
+) -> None:
+    site.model.say("many lines", {"text": "".join(f"Line {number}.\n\n" for number in range(60))})
+    watched = open_project(wire.origin)
+    watched.allows_failed_loads = True
+    page = watched.page
+    ask(page, "Write many lines")
+    expect(newest(page)).to_have_attribute("data-status", "success")
+    wire.cut()
+    ask(page, "The first unsent one")
+    expect(page.get_by_text("trying again").first).to_be_visible()
+    page.get_by_role("region", name="Messages").hover()
+    page.mouse.wheel(0, -1500)
+    expect(page.get_by_text("The first unsent one")).not_to_be_in_viewport()
+    ask(page, "The second unsent one")
+    expect(page.get_by_text("The second unsent one")).to_be_in_viewport()
+    wire.mend()
+    expect(page.locator('li.assistant[data-status="success"]')).to_have_count(3)
+
+
 def test_older_messages_come_in_above_without_moving_what_is_read(
     site: Site, open_project: Callable[..., Watched], project: dict[str, Any]
 ) -> None:
@@ -454,9 +521,11 @@ def test_on_a_narrow_screen_the_document_is_behind_a_tab_that_tells_of_changes(
     page = open_project(viewport={"width": 390, "height": 780}).page
     document = page.get_by_role("region", name="The document's content")
     expect(document).not_to_be_visible()
+    untold = page.get_by_role("button", name="Document", exact=True).bounding_box()
     page.get_by_role("button", name="Make the background dark blue").click()
     tab = page.get_by_role("button", name="Document (changed)")
     expect(tab).to_be_visible()
+    assert tab.bounding_box() == untold
     tab.click()
     expect(document.locator('[data-pointer="/meta/backgroundColor"]')).to_be_visible()
     expect(page.get_by_role("button", name="Document", exact=True)).to_have_attribute("aria-pressed", "true")
@@ -494,6 +563,21 @@ def test_text_written_from_right_to_left_is_shown_so(site: Site, open_project: C
     paragraph = newest(page).locator(".markdown p")
     expect(paragraph).to_have_text("שלום וברכה")
     expect(paragraph).to_have_css("direction", "rtl")
+
+
+def test_a_name_written_from_right_to_left_stands_where_all_names_do(site: Site, watch: Callable[..., Watched]) -> None:
+    latin, hebrew = (site.call("POST", "/v1/projects", {"name": name}) for name in ("Harbour", "נמל"))
+    watched = watch(site.origin)
+    enter(watched, site, hebrew)
+    page = watched.page
+    starts = {
+        page.locator(".project bdi", has_text=project["name"]).evaluate("(name) => name.getBoundingClientRect().left")
+        for project in (latin, hebrew)
+    }
+    assert len(starts) == 1
+    head = page.get_by_role("heading", level=1)
+    edges = head.evaluate("(it) => [it, it.firstElementChild].map((one) => one.getBoundingClientRect().left)")
+    assert edges[0] == edges[1]
 
 
 # Signing in, projects, keys
@@ -608,3 +692,19 @@ def test_what_a_model_writes_loads_nothing_from_elsewhere(site: Site, open_proje
     assert newest(page).locator("img").count() == 0
     links = newest(page).locator("a[href]")
     assert [link.get_attribute("href") for link in links.all()] == ["https://example.com/p.png"]
+
+
+def test_the_highlighter_is_asked_for_when_there_is_code_and_not_before(
+    site: Site, open_project: Callable[..., Watched]
+) -> None:
+    site.model.say("in words", {"text": "No code, but `a word` of it."})
+    site.model.say("in code", {"text": "```python\nwhile True:\n    pass\n```\n"})
+    page = open_project().page
+    asked_for: list[str] = []
+    page.on("request", lambda request: asked_for.append(urlsplit(request.url).path))
+    ask(page, "in words")
+    expect(newest(page)).to_have_attribute("data-status", "success")
+    assert "/static/vendor/highlight.js" not in asked_for
+    ask(page, "in code")
+    expect(newest(page).locator(".hljs-keyword").first).to_have_text("while")
+    assert asked_for.count("/static/vendor/highlight.js") == 1

@@ -245,6 +245,34 @@ def test_what_a_model_writes_brings_no_script_no_picture_and_no_other_link(modul
     assert set(found["links"]) <= {"https:"}
 
 
+def test_code_is_coloured_stays_the_same_text_and_brings_no_markup(modules: Page) -> None:
+    code = 'const tag = "<img src=x onerror=alert(1)>"; // </code><script>alert(1)</script>\n'
+    found = modules.evaluate(
+        """async (code) => {
+            const { GrowingMarkdown } = await import("/static/app/markdown.js");
+            const root = document.createElement("div");
+            const growing = new GrowingMarkdown(root);
+            const settled = new Promise((resolve) => {
+                new MutationObserver(() => root.querySelector("[class^=hljs]") && resolve())
+                    .observe(root, { subtree: true, childList: true });
+            });
+            const text = "No code.\\n\\n```js\\n" + code + "```\\n\\nAfter.";
+            growing.show(text.slice(0, 40), false);
+            growing.show(text, true);
+            await settled;
+            const block = root.querySelector("code");
+            return {
+                text: block.textContent,
+                tags: [...new Set([...block.querySelectorAll("*")].map((element) => element.localName))],
+                attributes: [...new Set([...block.querySelectorAll("*")].flatMap((element) => element.getAttributeNames()))],
+                keyword: block.querySelector(".hljs-keyword").textContent,
+            };
+        }""",
+        code,
+    )
+    assert found == {"text": code.rstrip("\n"), "tags": ["span"], "attributes": ["class"], "keyword": "const"}
+
+
 @pytest.mark.parametrize(
     "deep",
     [

@@ -69,7 +69,10 @@ export function changesOf(document, operations) {
   return changes;
 }
 
-/** The same of a version as the server lists it: what went is told by its inverse. */
+/**
+ * The same of a version as the server lists it: what went, and where an array's end (`-`) was, is told by its inverse, which
+ * goes the way back.
+ */
 export function changesOfVersion({ operations, inverse }) {
   const gone = new Map();
   for (const undo of inverse) if (undo.op === "add" || undo.op === "replace") gone.set(undo.path, undo.value);
@@ -77,7 +80,17 @@ export function changesOfVersion({ operations, inverse }) {
     if (gone.has(pointer)) return gone.get(pointer);
     return gone.has("") ? resolve(gone.get(""), pointer) : undefined;
   };
-  return operations.map((operation) => changeOf(operation, before(operation.path), null)).filter(Boolean);
+  const changing = operations.filter(({ op }) => op !== "test");
+  const undone = changing.length === inverse.length ? inverse.toReversed() : [];
+  const placed = changing.map((operation, index) => ({ ...operation, path: placeOf(operation.path, undone[index]) }));
+  return placed.map((operation) => changeOf(operation, before(operation.path), null)).filter(Boolean);
+}
+
+/** Where an array's end was, as the operation that takes the new item away again tells it. */
+function placeOf(path, undo) {
+  if (!path.endsWith("/-")) return path;
+  const place = undo?.from ?? undo?.path;
+  return place !== undefined && parentOf(place) === parentOf(path) && isIndex(lastToken(place)) ? place : path;
 }
 
 function changeOf({ op, path, from, value }, before, holderDocument) {

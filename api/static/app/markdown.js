@@ -4,6 +4,7 @@
  * What a model writes is not trusted. No HTML passes through; links go to http, https and mailto addresses only, and
  * pictures are shown as links, so that showing an answer asks no other server for anything.
  */
+import { highlight } from "./highlight.js";
 import * as smd from "../vendor/streaming-markdown.js";
 
 const LINK_PROTOCOLS = new Set(["http:", "https:", "mailto:"]);
@@ -69,6 +70,12 @@ function rendererInto(root) {
       else if (type === smd.TABLE) frameTable(element);
       else if (type === smd.CHECKBOX) element.setAttribute("aria-label", "Done");
     },
+    end_token(data) {
+      const element = data.nodes[data.index];
+      smd.default_end_token(data);
+      const language = element.closest(".code-block")?.querySelector(".code-language").textContent;
+      if (language && element.localName === "code") highlight(element, language);
+    },
     set_attr(data, type, value) {
       const element = data.nodes[data.index];
       if (type === smd.HREF || type === smd.SRC) link(element, value);
@@ -111,9 +118,12 @@ function nameLanguage(block, language) {
   block.setAttribute("aria-label", `Code, ${language}`);
 }
 
-/** A wide table scrolls inside its frame, which the keyboard reaches. */
+/** A wide table scrolls inside its frame, which the keyboard reaches, and begins on the side that its text does. */
 function frameTable(table) {
-  framed(table, "table-frame", "Table").tabIndex = 0;
+  const frame = framed(table, "table-frame", "Table");
+  frame.tabIndex = 0;
+  if (table.dir) frame.dir = table.dir;
+  table.removeAttribute("dir"); // with one of its own its text would not count for the frame's
 }
 
 function framed(element, className, label) {

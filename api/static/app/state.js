@@ -57,7 +57,7 @@ export const lookingAt = signal(null);
 export const versions = signal({ items: [], nextCursor: null, isLoading: false, error: null });
 /** The version that is unfolded in the list, or null. */
 export const openVersion = signal(null);
-/** Two versions compared: `{from, to, changes, error}`, the numbers null until chosen; null where nothing is compared. */
+/** Two versions compared: `{from, to, changes, error}`; null where nothing is compared. */
 export const comparison = signal(null);
 /** Versions that messages are known to have made: message id to numbers. */
 export const messageVersions = signal(new Map());

@@ -2,7 +2,7 @@
  * What is worth trying in a project that nothing was asked in yet: five requests that fit its document. Pure.
  */
 
-const FOR_A_VIDEO = [
+export const FOR_A_VIDEO = [
   { text: "Add a title scene that says Hello", hint: "Edits the document" },
   { text: "Make the background dark blue", hint: "Edits the document" },
   { text: "Make the second scene 8 seconds long", hint: "Edits the document" },

@@ -7,6 +7,7 @@ import * as state from "../state.js";
 import { storedOnBusy, storedOutbox, storeOnBusy, storeOutbox } from "./drafts.js";
 import { catchUp, takeRows } from "./messages.js";
 import { dropFromOutbox, setOutbox } from "./outbox.js";
+import { createProject } from "./projects.js";
 import { announce, fail, session } from "./session.js";
 
 /** What may be chosen for a message that is sent while an answer is unfinished. */
@@ -21,6 +22,17 @@ export function send(content) {
     setOutbox([...state.outbox.value, item]);
   });
   return post(item);
+}
+
+/** Makes a video project, opens it, and asks this in it. */
+export async function tryOut(text) {
+  try {
+    await createProject("My first video", { template: "video" });
+  } catch (error) {
+    fail(error);
+    return;
+  }
+  if (session.visit) await send(text);
 }
 
 /** Sends once more what failed, under the same key. */

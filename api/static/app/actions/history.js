@@ -111,17 +111,20 @@ export function backToNow() {
   announce("This is the document as it is now.");
 }
 
-/** Begins to compare two versions, or ends it. */
-export function compare(isWanted) {
-  state.comparison.value = isWanted ? { from: null, to: null, changes: null, error: null } : null;
+export function endComparison() {
+  state.comparison.value = null;
 }
 
-/** Chooses one side of the comparison, "from" or "to", and compares once both are chosen. */
-export async function chooseCompared(side, version) {
-  const chosen = { ...state.comparison.value, [side]: version, changes: null, error: null };
+/** Chooses another version on one side of the comparison, "from" or "to". */
+export function chooseCompared(side, version) {
+  const { from, to } = { ...state.comparison.value, [side]: version };
+  return compare(from, to);
+}
+
+/** Compares two versions. */
+export async function compare(from, to) {
+  const chosen = { from, to, changes: null, error: null };
   state.comparison.value = chosen;
-  const { from, to } = chosen;
-  if (from === null || to === null) return;
   const { visit, client } = session;
   const isStill = () => !visit.isOver && state.comparison.value?.from === from && state.comparison.value?.to === to;
   try {

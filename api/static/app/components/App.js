@@ -58,7 +58,7 @@ function Head() {
       >
         <span aria-hidden="true">☰</span>
       </button>
-      <h1 dir="auto">${project?.name ?? "chatrelay"}</h1>
+      <h1><bdi>${project?.name ?? "chatrelay"}</bdi></h1>
       ${project &&
       html`
         <div class="tabs" role="group" aria-label="What is shown">

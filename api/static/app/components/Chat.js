@@ -9,6 +9,7 @@ import { Composer } from "./Composer.js";
 import { useFocusKept } from "./focus.js";
 import { Message, UserMessage } from "./Message.js";
 import { useStickyBottom } from "./scrolling.js";
+import { SuggestionList } from "./SuggestionList.js";
 
 /** The messages and the composer. */
 export function Chat() {
@@ -107,15 +108,7 @@ function Suggestions() {
     <div class="suggestions">
       <h3>What shall we make?</h3>
       <p class="quiet">Ask for a change and see the document follow, or ask anything.</p>
-      <ul>
-        ${suggestionsFor(state.documentValue.value).map(
-          ({ text, hint }) => html`<li>
-            <button type="button" class="suggestion" onClick=${() => ask(text)}>
-              <span class="suggestion-text">${text}</span> <span class="quiet">${hint}</span>
-            </button>
-          </li>`,
-        )}
-      </ul>
+      <${SuggestionList} items=${suggestionsFor(state.documentValue.value)} onChoose=${ask} />
     </div>
   `;
 }

@@ -83,7 +83,7 @@ function Writing() {
         <span><strong>Editing.</strong> Send asks anew; what was asked and answered before stays.</span>
         <button type="button" class="link" onClick=${leaveEditing}>Leave it</button>
       </p>`}
-      ${state.isBusy.value && html`<${OnBusy} />`}
+      ${state.isBusy.value && text !== "" && html`<${OnBusy} />`}
       <div class="composer-box">
         <textarea
           ref=${field}
@@ -97,7 +97,9 @@ function Writing() {
         ></textarea>
         <div class="composer-buttons">
           ${runningId !== null &&
-          html`<button type="button" class="stop" onClick=${stop}><span aria-hidden="true">■</span> Stop</button>`}
+          html`<button type="button" class="stop" onClick=${stop}>
+            <span class="stop-mark" aria-hidden="true">■</span> <span class="stop-word">Stop</span>
+          </button>`}
           <button type="submit" class="primary" disabled=${!canSend}>Send</button>
         </div>
       </div>

@@ -21,13 +21,13 @@ export function DocumentPane() {
   return html`
     <section class="document" aria-label="Document" onKeyDown=${onUndoKeys}>
       <header class="pane-head">
-        <h2>Document</h2>
+        <h2 class="visually-hidden">Document</h2>
         ${version !== null && html`<span class="quiet" data-version=${version}>version ${version}</span>`}
         <span class="pane-actions">
           ${state.canEdit.value &&
           html`
-            <button type="button" class="link" onClick=${() => walk("undo")} disabled=${edit !== null}>Undo</button>
-            <button type="button" class="link" onClick=${() => walk("redo")} disabled=${edit !== null}>Redo</button>
+            <button type="button" class="link" onClick=${() => walk("undo")} disabled=${edit !== null || version === 1}>Undo</button>
+            <button type="button" class="link" onClick=${() => walk("redo")} disabled=${edit !== null || version === 1}>Redo</button>
           `}
           <button type="button" class="link" onClick=${refreshDocument} disabled=${version === null}>Refresh</button>
         </span>
@@ -78,7 +78,7 @@ function Search() {
         dir="auto"
         aria-label="Search the document"
         aria-keyshortcuts="/"
-        placeholder="Search ( / )"
+        placeholder="Search (/)"
         value=${text}
         onInput=${(event) => searchFor(event.currentTarget.value)}
         onKeyDown=${onKeyDown}

@@ -2,6 +2,7 @@ import { useEffect, useRef } from "../../vendor/preact-hooks.js";
 import {
   chooseCompared,
   compare,
+  endComparison,
   findMessage,
   loadNewestVersions,
   loadOlderVersions,
@@ -39,12 +40,12 @@ export function HistoryPane() {
   return html`
     <section class="document history" aria-label="History" onKeyDown=${onUndoKeys}>
       <header class="pane-head">
-        <h2>History</h2>
+        <h2 class="visually-hidden">History</h2>
         <span class="pane-actions">
           ${state.canEdit.value &&
           html`
-            <button type="button" class="link" onClick=${() => walk("undo")}>Undo</button>
-            <button type="button" class="link" onClick=${() => walk("redo")}>Redo</button>
+            <button type="button" class="link" onClick=${() => walk("undo")} disabled=${newest === 1}>Undo</button>
+            <button type="button" class="link" onClick=${() => walk("redo")} disabled=${newest === 1}>Redo</button>
           `}
           ${newest > 1 &&
           html`<button type="button" class="link" aria-pressed=${state.comparison.value !== null} onClick=${toggleCompare}>
@@ -154,7 +155,9 @@ function nextFrame() {
 }
 
 function toggleCompare() {
-  compare(state.comparison.value === null);
+  const newest = state.documentVersion.value;
+  if (state.comparison.value === null) compare(newest - 1, newest);
+  else endComparison();
 }
 
 function Comparison({ newest }) {
@@ -162,9 +165,9 @@ function Comparison({ newest }) {
   return html`
     <div class="comparison" role="group" aria-label="Compare two versions">
       <div class="comparison-choice">
-        <${Side} side="from" label="From version" newest=${newest} />
-        <${Side} side="to" label="to version" newest=${newest} />
-        <button type="button" class="link" onClick=${() => compare(false)}>Close</button>
+        <${Side} side="from" label="From" newest=${newest} />
+        <${Side} side="to" label="to" newest=${newest} />
+        <button type="button" class="link" onClick=${endComparison}>Close</button>
       </div>
       ${error && html`<p class="form-error" role="alert">${error}</p>`}
       ${from !== null && to !== null && !changes && !error && html`<p class="quiet">Comparing…</p>`}
@@ -175,11 +178,13 @@ function Comparison({ newest }) {
 
 /** The field is its user's alone: a comparison that comes in while a number is typed must not write another into it. */
 function Side({ side, label, newest }) {
+  const chosen = useRef(state.comparison.peek()[side]).current;
   const onChange = (event) => {
     const version = event.currentTarget.valueAsNumber;
     if (Number.isInteger(version) && version >= 1 && version <= newest) chooseCompared(side, version);
   };
   return html`<label>
-    ${label}${" "}<input type="number" min="1" max=${newest} onChange=${onChange} />
+    ${label}<span class="visually-hidden"> version</span>${" "}
+    <input type="number" min="1" max=${newest} defaultValue=${chosen} onChange=${onChange} />
   </label>`;
 }

@@ -1,6 +1,7 @@
-import { useEffect, useMemo, useState } from "../../vendor/preact-hooks.js";
+import { useEffect, useMemo, useRef, useState } from "../../vendor/preact-hooks.js";
 import { focusComposer, retry } from "../actions/compose.js";
 import { isVideo, loadJob, placeComponent, placedComponents, sourceOf } from "../actions/jobs.js";
+import { highlight } from "../highlight.js";
 import { html } from "../html.js";
 import * as state from "../state.js";
 import { Player } from "./Player.js";
@@ -111,6 +112,7 @@ function Placing({ job }) {
 function Source({ job }) {
   const [source, setSource] = useState({ text: null, error: null });
   const [copied, setCopied] = useState("");
+  const code = useRef(null);
   useEffect(() => {
     let isCurrent = true;
     sourceOf(job.id).then(
@@ -121,6 +123,11 @@ function Source({ job }) {
       isCurrent = false;
     };
   }, [job.id, job.updatedAt]);
+  useEffect(() => {
+    if (source.text === null) return;
+    code.current.textContent = source.text;
+    highlight(code.current, "tsx");
+  }, [source.text]);
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(source.text);
@@ -137,7 +144,7 @@ function Source({ job }) {
         <button type="button" class="link" onClick=${copy}>Copy</button>
         <span class="quiet" role="status">${copied}</span>
       </p>
-      <pre tabindex="0" dir="ltr" aria-label=${`Source of ${job.name}`}><code>${source.text}</code></pre>
+      <pre tabindex="0" dir="ltr" aria-label=${`Source of ${job.name}`}><code ref=${code}></code></pre>
     </div>
   `;
 }

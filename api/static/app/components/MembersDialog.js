@@ -99,7 +99,7 @@ function Invitation({ isBusy, attempt }) {
       <label class="field">
         Role
         <select name="role">
-          ${Object.entries(ROLES).map(([name, label]) => html`<option value=${name} selected=${name === "editor"}>${label}</option>`)}
+          ${Object.entries(ROLES).map(([name, label]) => html`<option value=${name} defaultSelected=${name === "editor"}>${label}</option>`)}
         </select>
       </label>
       <button type="submit" class="primary" disabled=${isBusy}>Invite</button>

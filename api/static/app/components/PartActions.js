@@ -19,7 +19,10 @@ export function PartActions() {
     html`<button type="button" class="link" aria-keyshortcuts=${keys} onClick=${act}>${label}</button>`;
   return html`
     <div class="part-actions" role="group" aria-label="The selected part">
-      <code class="part-pointer" title=${pointer}>${pointer || "document"}</code>
+      <p class="part-head">
+        <code class="part-pointer" title=${pointer}>${pointer || "document"}</code>
+        <${Copy} key=${`pointer ${pointer}`} label="Copy pointer" text=${() => pointer} />
+      </p>
       <div class="part-buttons">
         ${state.canEdit.value &&
         html`
@@ -32,7 +35,6 @@ export function PartActions() {
         `}
         ${isFoldable && action("Open all", () => setAllUnfolded(pointer, true))}
         ${isFoldable && action("Close all", () => setAllUnfolded(pointer, false))}
-        <${Copy} key=${`pointer ${pointer}`} label="Copy pointer" text=${() => pointer} />
         <${Copy}
           key=${`value ${pointer}`}
           label="Copy value"

@@ -76,12 +76,12 @@ export function Player({ path, content, label, edition = "", onKnown = () => {} 
           onKeyDown=${onKeyDown}
         />
         <span class="player-time" aria-hidden="true">${clock(known.frame / known.fps)} / ${clock(known.duration / known.fps)}</span>
-        <span class="player-frame quiet" aria-hidden="true">frame ${known.frame}</span>
       </div>
       <div class="player-buttons">
         <button type="button" class="link" aria-pressed=${loops} onClick=${toggleLoop}>Loop${loops ? ": on" : ""}</button>
         <button type="button" class="link" onClick=${() => preview.current.load()}>Reload</button>
         ${document.fullscreenEnabled && html`<button type="button" class="link" onClick=${fullscreen}>Full screen</button>`}
+        <span class="player-frame quiet" aria-hidden="true">frame ${known.frame}</span>
       </div>
       <${Trouble} known=${known} preview=${preview} />
     </div>

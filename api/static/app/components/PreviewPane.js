@@ -10,7 +10,7 @@ export function PreviewPane() {
   const projectId = state.project.value?.id;
   return html`
     <section class="preview" aria-label="Preview">
-      <header class="pane-head"><h2>Preview</h2></header>
+      <h2 class="visually-hidden">Preview</h2>
       ${projectId && state.documentVersion.value !== null && (isVideo(document) ? html`<${VideoPlayer} projectId=${projectId} document=${document} />` : html`<${NoVideo} />`)}
     </section>
   `;

@@ -1,8 +1,11 @@
-import { useEffect, useRef } from "../../vendor/preact-hooks.js";
+import { useEffect, useRef, useState } from "../../vendor/preact-hooks.js";
+import { tryOut } from "../actions/compose.js";
 import { askFor, loadMoreProjects, openProject } from "../actions/projects.js";
 import { signOut } from "../actions/sign_in.js";
 import { html } from "../html.js";
 import * as state from "../state.js";
+import { FOR_A_VIDEO } from "../suggestions.js";
+import { SuggestionList } from "./SuggestionList.js";
 
 /** How near to the list's end loads more. */
 const BOTTOM_PX = 300;
@@ -31,11 +34,10 @@ export function Projects() {
               <button
                 type="button"
                 class="project"
-                dir="auto"
                 aria-current=${item.id === current ? "true" : undefined}
                 onClick=${() => openProject(item.id)}
               >
-                ${item.name}
+                <bdi>${item.name}</bdi>
                 ${item.role !== "owner" && html`<span class="role">${item.role}</span>`}
               </button>
             </li>
@@ -63,14 +65,36 @@ function onScroll({ currentTarget: { scrollTop, scrollHeight, clientHeight } }) 
 
 /** What stands in the place of the chat while there is no project. */
 export function NoProject() {
-  const isFirst = state.projects.value?.length === 0;
+  if (state.projects.value?.length === 0) return html`<${First} />`;
   return html`
     <section class="no-project">
-      <h2>${isFirst ? "Start with a project" : "No project is open"}</h2>
-      <p class="quiet">
-        A project has a document and a chat about it. The assistant answers, and edits the document when you ask it to.
-      </p>
+      <h2>No project is open</h2>
+      <p class="quiet">Choose one from the list, or make another.</p>
       <button type="button" class="primary" onClick=${() => askFor("create")}>New project</button>
+    </section>
+  `;
+}
+
+/** For somebody who has no project yet: what to try, which makes one, or an own beginning. */
+function First() {
+  const [isBusy, setBusy] = useState(false);
+  const onChoose = async (text) => {
+    setBusy(true);
+    await tryOut(text);
+    setBusy(false);
+  };
+  return html`
+    <section class="no-project is-first">
+      <h2>What shall we make?</h2>
+      <p class="quiet">
+        A project has a document and a chat about it. The assistant answers, and edits the document when you ask it to. Try one
+        of these on a short video:
+      </p>
+      <div class="suggestions"><${SuggestionList} items=${FOR_A_VIDEO} onChoose=${onChoose} isBusy=${isBusy} /></div>
+      <p>
+        <button type="button" class="link" onClick=${() => askFor("create")}>New project</button>
+        <span class="quiet"> – with a name and a document of your own</span>
+      </p>
     </section>
   `;
 }

@@ -137,7 +137,7 @@ function Text({ class: className, text, isFound }) {
 }
 
 function labelOf(name, value, summary) {
-  const words = isContainer(value) ? summary || "object" : JSON.stringify(value);
+  const words = isContainer(value) ? summary : JSON.stringify(value);
   return `${name}: ${words.length > LABEL_CHARACTERS ? `${words.slice(0, LABEL_CHARACTERS)}…` : words}`;
 }
 
@@ -147,7 +147,7 @@ function summaryOf(value) {
   const labels = ["title", "name", "type", "id"].map((key) => value[key]);
   const label = labels.find((text) => typeof text === "string" && text !== "");
   const count = Object.keys(value).length;
-  return label?.slice(0, LABEL_CHARACTERS) ?? (count === 0 ? "empty" : "");
+  return label?.slice(0, LABEL_CHARACTERS) ?? (count === 0 ? "empty" : count === 1 ? "1 key" : `${count} keys`);
 }
 
 function onClick(event) {
