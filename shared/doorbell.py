@@ -49,6 +49,7 @@ def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
         broker_pool_limit=32,  # one for each request thread that rings: nobody waits for another's broken connection
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # a Redis that refuses to write, being full, ends no worker
         broker_transport_options={
             "ack_emulation": False,
             "socket_timeout": ANSWERED_WITHIN_S,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -172,3 +173,24 @@ def test_every_client_cut_off_in_the_middle_the_workers_connection_too(fragile: 
             for kind in ("normal", "pubsub"):
                 fragile.redis.client_kill_filter(_type=kind, skipme=True)
         _check_success(person, audience, message_id)
+
+
+def test_workers_outlive_a_redis_that_is_full_and_cuts_them_off(fragile: Stack, person: Person) -> None:
+    """What they would write as they come back is refused; they try again, and hear bells once there is room."""
+    fragile.model.say("after all", {"text": WHOLE})
+    workers = ("worker-1", "worker-2")
+    fragile.redis.config_set("maxmemory", 1)
+    try:
+        fragile.redis.client_kill_filter(_type="normal", skipme=True)
+        for name in workers:
+            eventually(partial(_was_refused, fragile, name))
+    finally:
+        fragile.redis.config_set("maxmemory", 0)
+    message_id = person.submit(person.project(), "after all")
+    with person.audience(message_id) as audience:
+        _check_success(person, audience, message_id)
+    assert [name for name in workers if not fragile.is_running(name)] == []
+
+
+def _was_refused(stack: Stack, name: str) -> bool:
+    return "used memory > 'maxmemory'" in stack.output(name)
