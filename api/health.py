@@ -34,7 +34,7 @@ def healthz(services: Services) -> Answer:
 
 @calls.add("GET", "/readyz", access=Access.ANYBODY, answers={200: Readiness, 503: Readiness})
 def readyz(services: Services) -> Answer:
-    """Whether Postgres, Redis and the migrations are as they must be; how the workers do is told beside it."""
+    """Whether Postgres, Redis and the migrations are as they must be; how workers and sweepers do is told beside it."""
     looks = [_look(probe) for probe in services.probes]
     checks = dict(zip((probe.name for probe in services.probes), (words for _, words in looks), strict=True))
     if all(fine for fine, _ in looks):

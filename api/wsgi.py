@@ -24,6 +24,8 @@ _RELAY_THREADS = 4
 """Of the relay's that read rows, beside the request threads."""
 _LATE_S = 30.0
 """A message that waits longer, though it is its turn, has no worker. That is told, and takes no API process away."""
+_SWEEPER_LATE_S = 10.0
+"""Sweepers that were silent for longer are told as late, as workers are."""
 
 
 def build(environment: Mapping[str, str]) -> Flask:
@@ -63,6 +65,13 @@ def _build(settings: Settings) -> Flask:
         waited_s = store.longest_wait_s()
         return "ok" if waited_s < _LATE_S else f"late: a message has waited for {waited_s:.0f} s"
 
+    def sweepers() -> str:
+        silent_s = store.sweepers_silent_s()
+        if silent_s is None:
+            return "late: none has come round yet"
+        most_s = max(_SWEEPER_LATE_S, 5 * settings.sweep_s)
+        return "ok" if silent_s < most_s else f"late: none has come round for {silent_s:.0f} s"
+
     return create_app(
         settings,
         store,
@@ -73,6 +82,7 @@ def _build(settings: Settings) -> Flask:
             Probe(name="migrations", look=migrations, failures=(StoreUnavailable, _NotMigrated)),
             Probe(name="redis", look=redis_answers, failures=(LogUnavailable,)),
             Probe(name="workers", look=workers, failures=(StoreUnavailable,)),
+            Probe(name="sweepers", look=sweepers, failures=(StoreUnavailable,)),
         ),
     )
 

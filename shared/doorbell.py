@@ -18,11 +18,17 @@ BUILD_COMPONENT = "chatrelay.build_component"
 _log = logging.getLogger(__name__)
 
 
+ANSWERED_WITHIN_S = 2.0
+"""A broker that takes longer to take a bell is away."""
+
+
 def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
     """The Celery application, for whoever rings and whoever answers. Connects at first use.
 
-    No results, JSON only, acknowledged early: there is nothing to redeliver, no visibility timeout to outlive. A publish
-    is tried once and given up in a second or two; the sweeper rings again.
+    No results, JSON only, acknowledged early: there is nothing to redeliver, no visibility timeout to outlive. Nor are bells
+    tracked in Redis while they are on their way to a task: with kombu's tracking, an acknowledgement that is lost takes a
+    prefetch slot for ever, and after as many as there are slots a worker that lives hears nothing. A publish is tried once
+    and given up in a second or two; the sweeper rings again.
     """
     app = Celery(name, broker=redis_url, set_as_current=False)
     app.conf.update(
@@ -40,11 +46,13 @@ def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_timeout=1,
+        broker_pool_limit=32,  # one for each request thread that rings: nobody waits for another's broken connection
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
-            "socket_timeout": 5,
-            "socket_connect_timeout": 2,
+            "ack_emulation": False,
+            "socket_timeout": ANSWERED_WITHIN_S,
+            "socket_connect_timeout": ANSWERED_WITHIN_S,
             "socket_keepalive": True,
             "health_check_interval": 5,
             "retry_on_timeout": False,

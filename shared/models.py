@@ -260,6 +260,14 @@ class ComponentJob(Base):
     __table_args__ = (Index("ix_component_jobs_page", "project_id", "id"),)
 
 
+class SweeperSign(Base):
+    """The sign of life of one sweeper."""
+
+    __tablename__ = "sweepers"
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    swept_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
 class IdempotencyKey(Base):
     """The pair of messages that a submit with this key made."""
 

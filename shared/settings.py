@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         20.0, alias="CHATRELAY_DRAIN_S", gt=0, description="seconds a stopping process has to hand over or close"
     )
+    deaf_s: float = Field(
+        30.0,
+        alias="CHATRELAY_DEAF_S",
+        gt=0,
+        description="seconds that bells wait for a worker with room, which then starts itself again",
+    )
     worker_concurrency: int = Field(
         100, alias="CHATRELAY_WORKER_CONCURRENCY", ge=1, description="messages that one worker streams at a time"
     )

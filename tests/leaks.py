@@ -30,7 +30,6 @@ _THREADS_THAT_STAY: Final = {
 _KEYS_THAT_STAY: Final = {
     "chatrelay.*": "a Celery queue: bells that nobody has answered",
     "_kombu*": "Celery's bindings of its queues",
-    "unacked*": "Celery's messages on their way",
 }
 """Names of keys without an expiry, and why."""
 

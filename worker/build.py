@@ -22,7 +22,7 @@ from shared.records import BuildClaim, Ending, JobPhase
 from shared.store import Built
 from worker.assembler import Assembler
 from worker.compiler import MAX_SOURCE_BYTES, CompileFailed, Compiler
-from worker.held import DeadlineOver, Held, Stopped, Workshop
+from worker.held import DeadlineOver, Held, Stopped, Workshop, claimed
 from worker.leases import Hold, Stop
 from worker.model import ModelRequest, ProviderFailed, read_out
 from worker.prompts import build_request, repair_request, source_in
@@ -39,15 +39,13 @@ _MOST_REASON_CHARS: Final = 2000
 
 def run_build(workshop: Workshop, compiler: Compiler, message_id: UUID) -> None:
     """Build the message's component, if it is there to be built. Whatever happens here, the next builder can begin anew."""
-    claimed_at = time.monotonic()
-    claim = workshop.store.claim_build(
-        message_id,
-        workshop.leases.owner,
-        lease_s=workshop.settings.lease_s,
-        max_tries=workshop.settings.max_tries,
+    lease_s, max_tries = workshop.settings.lease_s, workshop.settings.max_tries
+    taken = claimed(
+        workshop, lambda owner: workshop.store.claim_build(message_id, owner, lease_s=lease_s, max_tries=max_tries)
     )
-    if claim is None:
+    if taken is None:
         return
+    claim, claimed_at = taken
     with (
         workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold,
         Build(workshop, compiler, claim, hold) as build,
@@ -218,7 +216,7 @@ class Build(Held):
                 wait_s = pause_s if failure.retry_after_s is None else failure.retry_after_s
                 if time.monotonic() + wait_s > self._deadline:
                     raise
-                self._insist(lambda: self._store.count_try(self._lease))
+                self._insist(lambda: self._store.count_tries(self._lease, self._failures))
                 self._pause(wait_s)
             else:
                 return answer

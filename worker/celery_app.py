@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
+from celery.worker import state as celery_state
 
 from shared import event_log, keys, settings
 from shared.doorbell import Doorbell, make_celery
@@ -28,6 +29,7 @@ from worker.leases import LeaseKeeper
 from worker.model import Model
 from worker.streams import StreamLoop
 from worker.tools import Registry
+from worker.watch import Watch
 
 SQL_CONNECTIONS = 20
 """Threads wait for streams, not for Postgres: a few connections serve them all."""
@@ -73,7 +75,7 @@ def build(read: settings.Settings, celery: Celery, *, sql_connections: int = SQL
     )
     leases = LeaseKeeper(
         Store(make_engine(database, pool_size=1, application="leases")),
-        owner=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        process=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
         lease_s=read.lease_s,
         heartbeat_s=read.heartbeat_s,
         loop_silent_s=lambda: streams.silent_s,
@@ -103,6 +105,7 @@ def make_app(environment: Any) -> Celery:
         queues = set(instance.app.amqp.queues.consume_from)
         if {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & queues:
             start(SQL_CONNECTIONS)
+            watch(instance, queues, drain)
         if keys.BUILDS_QUEUE in queues:
             compiler = Compiler.installed()
             parent = ParentPipe()
@@ -115,6 +118,22 @@ def make_app(environment: Any) -> Celery:
 
             signals.worker_process_init.connect(set_up_child, weak=False)
             signals.worker_shutting_down.connect(parent.drain, weak=False)
+            watch(instance, queues, parent.drain)
+
+    def watch(instance: Any, queues: set[str], drain: Callable[[], object]) -> None:
+        """Begins once bells are listened for. Celery's own counters say what it hears."""
+        watch = Watch(
+            event_log.EventLog(event_log.connect(read.redis_url.get_secret_value())),
+            sorted(queues),
+            deaf_s=read.deaf_s,
+            drain_s=read.drain_s,
+            answered=lambda: int(celery_state.all_total_count[0]),
+            has_room=lambda: len(celery_state.active_requests) < instance.concurrency,
+            drain=drain,
+            held=lambda: 0 if tasks.workshop is None else tasks.workshop.leases.count,
+        )
+        signals.worker_ready.connect(lambda **_: watch.start(), weak=False)
+        signals.worker_shutting_down.connect(lambda **_: watch.stop(), weak=False)
 
     def start(sql_connections: int) -> None:
         workshop = build(read, made, sql_connections=sql_connections)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import tenacity
@@ -55,6 +55,31 @@ class DeadlineOver(Exception):
     """It took as long as it may take."""
 
 
+C = TypeVar("C")
+_CLAIM_S: Final = 10.0
+"""A claim whose answer was lost is repeated as long; then its lease has run out, or nearly."""
+
+
+def claimed(workshop: Workshop, claim: Callable[[str], C | None]) -> tuple[C, float] | None:
+    """What `claim` took under a name of its own, and when it was sent, by `time.monotonic`; None where nothing was there.
+
+    Where the database does not answer it is repeated for a while, since it may have been committed. Raises
+    `StoreUnavailable`.
+    """
+    owner = workshop.leases.new_owner()
+    repeating = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(StoreUnavailable),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0),
+        stop=tenacity.stop_after_delay(min(_CLAIM_S, workshop.settings.lease_s)),
+        reraise=True,
+    )
+    for attempt in repeating:
+        with attempt:
+            sent_at = time.monotonic()
+            taken = claim(owner)
+    return None if taken is None else (taken, sent_at)
+
+
 class Held:
     """One message under a lease, with its publisher."""
 
@@ -89,9 +114,15 @@ class Held:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """However it ended: nothing is appended, and no attempt taken, after it."""
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """However it ended: nothing is appended, and no attempt taken, after it. Where it broke, which nobody expected, the
+        message is not left to its lease: it is handed back, with one try less."""
         self._workshop.streams.run(self.publisher.close())
+        if error is not None:
+            try:
+                self._store.hand_back(self._lease, failed=True)
+            except (Fenced, StoreUnavailable):
+                pass  # somebody else has it, or the lease runs out
 
     @property
     def _lease(self) -> Lease:
@@ -131,10 +162,11 @@ class Held:
         self._hold.pause(seconds)
         self._check()
 
-    def _insist(self, write: Callable[[], T]) -> T:
-        """`write` until the database has answered. Raises `Fenced`, also where the lease went meanwhile."""
+    def _insist(self, write: Callable[[], T], *, only_while: Callable[[], bool] = lambda: True) -> T:
+        """`write`, which is safe to repeat, until the database has answered. Raises `Fenced`, also where the lease went
+        meanwhile, and `StoreUnavailable` once `only_while` does not hold."""
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, StoreUnavailable) and only_while()),
             wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0),
             sleep=time.sleep,
             before=lambda _: self._still_held(),
@@ -164,10 +196,10 @@ class Held:
             raise Fenced from error
 
     def hand_back(self) -> None:
-        """This process is to stop: another one goes on at once."""
+        """This process is to stop: another one goes on at once. Where the database is away, as late as the lease lasts."""
         self._workshop.streams.run(self.publisher.close())
         try:
-            self._store.hand_back(self._lease)
+            self._insist(lambda: self._store.hand_back(self._lease), only_while=self._hold.is_valid)
         except (Fenced, StoreUnavailable):
             return
         self._ring_again()

@@ -6,6 +6,7 @@ when the streams' loop has stopped: a worker that can't stream must not hold mes
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -13,13 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from uuid import UUID
+from typing import Final
 
 from shared.errors import StoreUnavailable
 from shared.records import Lease
 from shared.store import Store
 
 _log = logging.getLogger(__name__)
+
+_SOONER: Final = 6
+"""A renewal that the database did not answer is tried again after this part of a heartbeat."""
 
 
 class Stop(Enum):
@@ -33,8 +37,9 @@ class Stop(Enum):
 class Hold:
     """One message that this worker holds. `on_stop` is called once, from any thread, when it should end."""
 
-    def __init__(self, message_id: UUID, valid_until: float) -> None:
-        self.message_id = message_id
+    def __init__(self, lease: Lease, valid_until: float) -> None:
+        self.message_id = lease.message_id
+        self.owner = lease.owner
         self.valid_until = valid_until
         self._stop: Stop | None = None
         self._changed = threading.Event()
@@ -76,19 +81,22 @@ class LeaseKeeper:
     def __init__(
         self,
         store: Store,
-        owner: str,
+        process: str,
         *,
         lease_s: float,
         heartbeat_s: float,
         loop_silent_s: Callable[[], float],
     ) -> None:
-        """`store` has a connection of its own. `loop_silent_s`: since the streams' loop last came round."""
-        self.owner = owner
+        """`store` has a connection of its own. `process`: a name that no other process has had.
+        `loop_silent_s`: since the streams' loop last came round."""
+        self._process = process
+        self._claims = itertools.count(1)
         self._store = store
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._loop_silent_s = loop_silent_s
-        self._holds: dict[UUID, Hold] = {}
+        self._holds: dict[str, Hold] = {}
+        """By their claims."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
@@ -123,15 +131,19 @@ class LeaseKeeper:
         self._nudged_at = time.monotonic()
         self._wake.set()
 
+    def new_owner(self) -> str:
+        """Names one claim in its row: who repeats it, because the answer was lost, is known again."""
+        return f"{self._process}/{next(self._claims)}"
+
     @contextmanager
     def hold(self, lease: Lease, *, claimed_at: float) -> Iterator[Hold]:
         """Keep the lease while the context lasts. `claimed_at`: `time.monotonic` before the claim was sent."""
-        hold = Hold(lease.message_id, claimed_at + self._lease_s)
+        hold = Hold(lease, claimed_at + self._lease_s)
         with self._lock:
-            before = self._holds.get(lease.message_id)
-            self._holds[lease.message_id] = hold
-        if before is not None:  # its lease ran out, and this very process took the message again
-            before.ask_to_stop(Stop.LOST)
+            before = [held for held in self._holds.values() if held.message_id == lease.message_id]
+            self._holds[lease.owner] = hold
+        for older in before:  # its lease ran out, and this very process took the message again
+            older.ask_to_stop(Stop.LOST)
         if self._draining:
             hold.ask_to_stop(Stop.DRAIN)
         if self._nudged_at >= claimed_at:  # it may have been this one that was meant, before it was known here
@@ -140,17 +152,18 @@ class LeaseKeeper:
             yield hold
         finally:
             with self._lock:
-                if self._holds.get(lease.message_id) is hold:
-                    del self._holds[lease.message_id]
+                del self._holds[lease.owner]
 
     def _all(self) -> list[Hold]:
         with self._lock:
             return list(self._holds.values())
 
     def _main(self) -> None:
+        wait_s = self._heartbeat_s
         while not self._stopping:
-            self._wake.wait(self._heartbeat_s)
+            self._wake.wait(wait_s)
             self._wake.clear()
+            wait_s = self._heartbeat_s
             if self._loop_silent_s() > self._lease_s / 2:
                 _log.critical("the streams' loop does not come round; leases are not renewed")
                 if self._loop_silent_s() > self._lease_s * 2:
@@ -159,21 +172,23 @@ class LeaseKeeper:
                 continue
             if self._holds and not self._stopping:
                 try:
-                    self._renew()
+                    if not self._renew():
+                        wait_s = self._heartbeat_s / _SOONER
                 except Exception:
                     # this thread must outlive any one renewal: without it every lease of the process runs out
                     _log.exception("leases not renewed")
 
-    def _renew(self) -> None:
+    def _renew(self) -> bool:
+        """Whether the database answered."""
         sent_at = time.monotonic()
         holds = self._all()
         try:
-            held = self._store.renew_leases(self.owner, [hold.message_id for hold in holds], lease_s=self._lease_s)
+            held = self._store.renew_leases([hold.owner for hold in holds], lease_s=self._lease_s)
         except StoreUnavailable:
             _log.warning("leases not renewed: the database is away")
-            return
+            return False
         for hold in holds:
-            known = held.get(hold.message_id)
+            known = held.get(hold.owner)
             if known is None:
                 hold.ask_to_stop(Stop.LOST)
                 continue
@@ -181,3 +196,4 @@ class LeaseKeeper:
                 hold.valid_until = sent_at + self._lease_s
             if known.cancel_requested:
                 hold.ask_to_stop(Stop.CANCEL)
+        return True

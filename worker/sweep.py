@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ ENDING_AGE_S: Final = 2.0
 
 class Sweeper:
     def __init__(self, store: Store, log: EventLog, doorbell: Doorbell, read: settings.Settings) -> None:
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._store = store
         self._log = log
         self._doorbell = doorbell
@@ -43,7 +45,7 @@ class Sweeper:
     def sweep(self) -> None:
         """One round. Raises `StoreUnavailable`."""
         try:
-            self._store.ping()
+            self._store.sweeper_came_round(self._name)
             self._note_answer(time.monotonic())
             redis_is_up = self._redis_is_up()
             if self._may_take_lapsed():

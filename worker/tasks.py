@@ -36,7 +36,7 @@ def register(app: Celery) -> None:
         except StoreUnavailable:
             _log.warning("bell for %s not answered: the database is away", message_id)
         except Exception:
-            # the lease runs out, the sweeper counts a try and rings again, or ends the message as worker_lost
+            # handed back with a try less; the sweeper rings again, or ends the message as worker_lost
             _log.exception("the turn of message %s broke", message_id)
 
     @app.task(name=BUILD_COMPONENT)  # type: ignore[untyped-decorator]  # celery is untyped

@@ -22,7 +22,7 @@ from shared.patching import PatchLimits
 from shared.records import Claim, Context, Ending, StoredCall, StoredRound, ToolEffect
 from shared.store.messages import joined
 from worker.assembler import Assembler, DraftCall
-from worker.held import DeadlineOver, Held, Stopped, Workshop
+from worker.held import DeadlineOver, Held, Stopped, Workshop, claimed
 from worker.leases import Hold, Stop
 from worker.model import ModelRequest, ProviderFailed, read_out
 from worker.prompts import conversation
@@ -37,15 +37,13 @@ _SHOWN_OF_CUT: Final = 1000
 
 def run_turn(workshop: Workshop, message_id: UUID) -> None:
     """Answer the message, if it is there to be taken. Whatever happens here, the row's next holder can go on from it."""
-    claimed_at = time.monotonic()
-    claim = workshop.store.claim(
-        message_id,
-        workshop.leases.owner,
-        lease_s=workshop.settings.lease_s,
-        max_tries=workshop.settings.max_tries,
+    lease_s, max_tries = workshop.settings.lease_s, workshop.settings.max_tries
+    taken = claimed(
+        workshop, lambda owner: workshop.store.claim(message_id, owner, lease_s=lease_s, max_tries=max_tries)
     )
-    if claim is None:
+    if taken is None:
         return
+    claim, claimed_at = taken
     with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold, Turn(workshop, claim, hold) as turn:
         try:
             turn.open()
@@ -193,7 +191,7 @@ class Turn(Held):
                     raise
                 _log.info("message %s: %s, again in %.1f s", self._lease.message_id, failure.error_code, wait_s)
                 if self.publisher.content == content:
-                    self._insist(lambda: self._store.count_try(self._lease))
+                    self._insist(lambda: self._store.count_tries(self._lease, self._failures))
                     self._pause(wait_s)
                 else:
                     self._pause(wait_s)
@@ -257,7 +255,8 @@ class Turn(Held):
 
     def _begin_again(self, content: str) -> None:
         """The provider failed with text shown: a new attempt, whose snapshot takes that text back."""
-        lease = self._insist(lambda: self._store.begin_attempt(self._lease, failed_try=True))
+        before, tries = self._lease, self._failures
+        lease = self._insist(lambda: self._store.begin_attempt(before, tries=tries))
 
         async def work() -> None:
             self.publisher.open_attempt(lease, content=content, tool_calls=self._shown_calls(), reason="attempt")
@@ -329,7 +328,10 @@ class Turn(Held):
             limits=self._limits,
         )
         prepared = self._workshop.tools.prepare(call, situation)
-        effect = self._insist(lambda: self._store.commit_effect(self._lease, round_, index, call, prepared))
+        told_as = self.publisher.next_id
+        effect = self._insist(
+            lambda: self._store.commit_effect(self._lease, round_, index, call, prepared, last_event_id=told_as)
+        )
 
         async def tell_result() -> None:
             self.publisher.tool_result(effect.call)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, select, update
+from sqlalchemy import Row, and_, case, func, or_, select, update
 
 from shared.errors import Fenced, NotBuilt, NotFound
 from shared.lifecycle import JobStatus, MessageStatus
@@ -21,7 +21,7 @@ from shared.store.job_rows import JOB_COLUMNS, job_record, write_job
 from shared.store.projects import role_in
 from shared.store.rows import ledger, usage
 from shared.store.transactions import Transactions
-from shared.store.turns import write_under_lease
+from shared.store.turns import is_of, write_under_lease
 
 
 def buildable() -> Any:
@@ -91,13 +91,13 @@ class BuildStore(Transactions):
     # --- what a builder does ------------------------------------------------------------------------------------
 
     def claim_build(self, message_id: UUID, owner: str, *, lease_s: float, max_tries: int) -> BuildClaim | None:
-        """Take the message for its job, under a new attempt; None where there is nothing to take."""
+        """Take the message for its job, under a new attempt; None where there is nothing to take. As `claim` otherwise."""
         with self._transaction() as connection:
             row = connection.execute(
                 update(Message)
-                .where(Message.id == message_id, Message.tries < max_tries, buildable())
+                .where(Message.id == message_id, or_(and_(Message.tries < max_tries, buildable()), is_of(owner)))
                 .values(
-                    attempt=Message.attempt + 1,
+                    attempt=case((is_of(owner), Message.attempt), else_=Message.attempt + 1),
                     lease_owner=owner,
                     lease_until=func.clock_timestamp() + timedelta(seconds=lease_s),
                     # a build that is tried again by hand has no turn before it that was claimed

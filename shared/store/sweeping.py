@@ -10,11 +10,12 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, not_, or_, select, text, update
+from sqlalchemy import delete, func, not_, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from shared.events import EventId, Snapshot
 from shared.lifecycle import UNFINISHED, MessageStatus
-from shared.models import Message
+from shared.models import Message, SweeperSign
 from shared.outcomes import Cancelled, Failed, closing_events
 from shared.records import Ending
 from shared.store.builds import buildable
@@ -226,6 +227,21 @@ class SweepStore(Transactions):
         with self._transaction() as connection:
             waited = func.extract("epoch", func.clock_timestamp() - Message.enqueued_at)
             return float(connection.execute(select(func.coalesce(func.max(waited), 0)).where(claimable())).scalar_one())
+
+    def sweeper_came_round(self, name: str) -> None:
+        """A sweeper's sign of life, at the begin of each round. Signs of those that are gone are forgotten after a day."""
+        now = func.clock_timestamp()
+        with self._transaction() as connection:
+            signed = insert(SweeperSign).values(name=name, swept_at=now)
+            connection.execute(signed.on_conflict_do_update(index_elements=["name"], set_={"swept_at": now}))
+            connection.execute(delete(SweeperSign).where(SweeperSign.swept_at < now - timedelta(days=1)))
+
+    def sweepers_silent_s(self) -> float | None:
+        """Seconds since any sweeper last came round; None where none ever did."""
+        with self._transaction() as connection:
+            silent = func.extract("epoch", func.clock_timestamp() - func.max(SweeperSign.swept_at))
+            seconds = connection.execute(select(silent)).scalar()
+        return None if seconds is None else float(seconds)
 
     def ping(self) -> None:
         """Raises `StoreUnavailable`."""

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, assert_never
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
@@ -112,7 +112,10 @@ class _OutOfTurn(Exception):
 
 class TurnStore(Transactions):
     def claim(self, message_id: UUID, owner: str, *, lease_s: float, max_tries: int) -> Claim | None:
-        """Take the message, under a new attempt; None where there is nothing to take."""
+        """Take the message, under a new attempt; None where there is nothing to take.
+
+        `owner` names this one claim. Safe to repeat under it: what it took before is answered again.
+        """
         try:
             return self._claim(message_id, owner, lease_s=lease_s, max_tries=max_tries)
         except _OutOfTurn:
@@ -122,9 +125,9 @@ class TurnStore(Transactions):
         with self._transaction() as connection:
             row = connection.execute(
                 update(Message)
-                .where(Message.id == message_id, Message.tries < max_tries, claimable())
+                .where(Message.id == message_id, or_(and_(Message.tries < max_tries, claimable()), is_of(owner)))
                 .values(
-                    attempt=Message.attempt + 1,
+                    attempt=case((is_of(owner), Message.attempt), else_=Message.attempt + 1),
                     lease_owner=owner,
                     lease_until=func.clock_timestamp() + timedelta(seconds=lease_s),
                     claimed_at=func.coalesce(Message.claimed_at, func.clock_timestamp()),
@@ -166,14 +169,13 @@ class TurnStore(Transactions):
             effects=tuple(effects),
         )
 
-    def renew_leases(self, owner: str, message_ids: Collection[UUID], *, lease_s: float) -> Mapping[UUID, Leased]:
-        """Prolong these of what `owner` holds, in one statement; what is missing from the answer is held no more.
+    def renew_leases(self, owners: Collection[str], *, lease_s: float) -> Mapping[str, Leased]:
+        """Prolong what these claims hold, in one statement; what is missing from the answer is held no more.
 
-        Whatever else stands under its name, of a turn that broke, is left to run out. A row that somebody has locked is
-        passed over, so that it does not keep the others from being prolonged.
+        A row that somebody has locked is passed over, so that it does not keep the others from being prolonged.
         """
-        mine = (Message.lease_owner == owner, Message.id.in_(message_ids))
-        free = select(Message.id).where(*mine).order_by(Message.id).with_for_update(skip_locked=True).cte("free")
+        mine = Message.lease_owner.in_(owners)
+        free = select(Message.id).where(mine).order_by(Message.id).with_for_update(skip_locked=True).cte("free")
         renewed = (
             update(Message)
             .where(Message.id.in_(select(free.c.id)))
@@ -184,31 +186,37 @@ class TurnStore(Transactions):
         with self._transaction() as connection:
             rows = connection.execute(
                 select(
-                    Message.id,
+                    Message.lease_owner,
                     Message.attempt,
                     Message.cancel_requested_at.is_not(None).label("cancel"),
                     renewed.c.id.is_not(None).label("is_renewed"),
                 )
                 .outerjoin(renewed, renewed.c.id == Message.id)
-                .where(*mine)
+                .where(mine)
             )
             return {
-                row.id: Leased(attempt=row.attempt, cancel_requested=row.cancel, is_renewed=row.is_renewed)
+                row.lease_owner: Leased(attempt=row.attempt, cancel_requested=row.cancel, is_renewed=row.is_renewed)
                 for row in rows
             }
 
-    def begin_attempt(self, lease: Lease, *, above: int = 0, failed_try: bool = False) -> Lease:
-        """The same worker writes the message anew: an attempt above the row's and above `above`, the log's.
+    def begin_attempt(self, lease: Lease, *, above: int = 0, tries: int | None = None) -> Lease:
+        """The same worker writes the message anew: an attempt above the lease's and above `above`, the log's.
 
-        `failed_try`: the provider failed with text shown, which counts. Raises `Fenced`.
+        `tries`: those of the run that have failed, where another one has. Safe to repeat with the same lease: the attempt
+        that was taken before is answered again. Raises `Fenced`.
         """
+        taken = and_(Message.attempt > lease.attempt, Message.attempt > above)
         with self._transaction() as connection:
             attempt = connection.execute(
                 update(Message)
-                .where(*_held(lease))
+                .where(
+                    Message.id == lease.message_id,
+                    Message.attempt >= lease.attempt,
+                    Message.lease_owner == lease.owner,
+                )
                 .values(
-                    attempt=func.greatest(Message.attempt, above) + 1,
-                    tries=Message.tries + int(failed_try),
+                    attempt=case((taken, Message.attempt), else_=func.greatest(Message.attempt, above) + 1),
+                    tries=Message.tries if tries is None else tries,
                     updated_at=func.now(),
                 )
                 .returning(Message.attempt)
@@ -217,15 +225,25 @@ class TurnStore(Transactions):
             raise Fenced
         return msgspec.structs.replace(lease, attempt=attempt)
 
-    def count_try(self, lease: Lease) -> None:
-        """The provider failed before any text was shown. Raises `Fenced`."""
+    def count_tries(self, lease: Lease, tries: int) -> None:
+        """The provider failed before any text was shown: so many tries of the run have failed. Raises `Fenced`."""
         with self._transaction() as connection:
-            write_under_lease(connection, lease, tries=Message.tries + 1)
+            write_under_lease(connection, lease, tries=tries)
 
-    def hand_back(self, lease: Lease) -> None:
-        """Give the message up unfinished, at no cost of a try, so that another worker takes it at once. Raises `Fenced`."""
+    def hand_back(self, lease: Lease, *, failed: bool = False) -> None:
+        """Give the message up unfinished, so that another worker takes it at once. Raises `Fenced`.
+
+        It costs no try, unless this one `failed`.
+        """
         with self._transaction() as connection:
-            write_under_lease(connection, lease, lease_owner=None, lease_until=None, rung_at=None)
+            write_under_lease(
+                connection,
+                lease,
+                lease_owner=None,
+                lease_until=None,
+                rung_at=None,
+                tries=Message.tries + int(failed),
+            )
 
     def context(self, lease: Lease, *, max_tokens: int) -> Context:
         """The project as it is now, and the newest of the messages that were answered before this one."""
@@ -304,17 +322,31 @@ class TurnStore(Transactions):
                 .on_conflict_do_nothing()
             )
 
-    def commit_effect(self, lease: Lease, round_: int, index: int, call: StoredCall, effect: Effect) -> ToolEffect:
+    def commit_effect(
+        self,
+        lease: Lease,
+        round_: int,
+        index: int,
+        call: StoredCall,
+        effect: Effect,
+        *,
+        last_event_id: EventId | None = None,
+    ) -> ToolEffect:
         """The call's effect, its ledger row and the message's progress in one transaction: once, whoever comes again.
 
-        Answers what the ledger has, also where the call was made before. Raises `Fenced`.
+        `last_event_id` is the event's that will tell of it: a snapshot of the row shows the call as made, so that no event of
+        the call may follow it. Answers what the ledger has, also where the call was made before. Raises `Fenced`.
         """
         with self._transaction() as connection:
             # the project first: everything that locks several rows begins with it
             project = connection.execute(
                 select(Project.__table__).where(Project.id == lease.project_id).with_for_update()
             ).one_or_none()
-            write_under_lease(connection, lease)
+            write_under_lease(
+                connection,
+                lease,
+                last_event_id=Message.last_event_id if last_event_id is None else str(last_event_id),
+            )
             known = connection.execute(
                 select(LedgerEntry.__table__).where(
                     LedgerEntry.tool_call_id == call.tool_call_id, LedgerEntry.message_id == lease.message_id
@@ -540,6 +572,11 @@ def _ending(
 
 def _ends_attempt(last_event_id: str | None, attempt: int) -> bool:
     return last_event_id is not None and EventId.parse(last_event_id).attempt == attempt
+
+
+def is_of(owner: str) -> Any:
+    """Whether this very claim took the message; of a commit whose answer was lost."""
+    return Message.lease_owner == owner
 
 
 def _held(lease: Lease) -> tuple[Any, ...]:

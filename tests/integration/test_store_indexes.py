@@ -78,8 +78,8 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
     "a claim": (lambda scene: scene.claim(scene.message()), "pk_messages"),
     "what stands before a claimed message": (lambda scene: scene.claim(scene.message()), "ix_messages_queue"),
     "a renewal": (
-        lambda scene: scene.store.renew_leases("worker-a", [scene.project_id], lease_s=5),
-        "ix_messages_owner|pk_messages",
+        lambda scene: scene.store.renew_leases(["worker-a"], lease_s=5),
+        "ix_messages_owner",
     ),
     "a user's unfinished messages": (lambda scene: scene.submit(), "ix_messages_unfinished_author"),
     "a user's tokens of a day": (

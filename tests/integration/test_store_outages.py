@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_a_killed_database_is_unavailable_and_then_goes_on_with_what_was_acknowl
     own_postgres.kill()
     for ask in (
         store.ping,
-        lambda: store.renew_leases(lease.owner, [lease.message_id], lease_s=10),
+        lambda: store.renew_leases([lease.owner], lease_s=10),
         lambda: store.take_lapsed(limit=1),
         scene.submit,
         lambda: scene.finalize(lease),
@@ -43,7 +44,7 @@ def test_a_killed_database_is_unavailable_and_then_goes_on_with_what_was_acknowl
         with pytest.raises(StoreUnavailable):
             ask()
     own_postgres.restart()
-    assert lease.message_id in store.renew_leases(lease.owner, [lease.message_id], lease_s=10)
+    assert lease.owner in store.renew_leases([lease.owner], lease_s=10)
     scene.finalize(lease)
     store.close()
 
@@ -79,16 +80,39 @@ def test_a_lock_that_is_held_too_long_is_unavailable_not_for_ever(database_url: 
 
 def test_a_frozen_database_is_given_up_in_bounded_time(own_postgres: EmbeddedPostgres) -> None:
     """A stopped server accepts nobody new: the deadline of a connect holds."""
-    engine = make_engine(own_postgres.url, pool_size=3, application="test")
-    store = Store(engine)
-    os.kill(own_postgres.pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(StoreUnavailable):
-            store.ping()
-    finally:
-        os.kill(own_postgres.pid, signal.SIGCONT)
+    store = Store(make_engine(own_postgres.url, pool_size=3, application="test"))
+    with frozen([own_postgres.pid]), pytest.raises(StoreUnavailable):
+        store.ping()
     store.ping()
     store.close()
+
+
+def test_a_server_that_stands_still_in_the_middle_is_given_up_too(own_postgres: EmbeddedPostgres) -> None:
+    """Its connections stay open and its kernel takes what is sent: the wait for an answer has a deadline of its own."""
+    engine = make_engine(own_postgres.url, pool_size=1, application="test", statement_timeout_s=0.2)
+    store = Store(engine)
+    scene = Scene(store, engine)
+    lease = scene.claimed()
+    with engine.connect() as connection:
+        backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    with frozen([own_postgres.pid, backend]):
+        with pytest.raises(StoreUnavailable):
+            store.ping()
+        with pytest.raises(StoreUnavailable):
+            scene.finalize(lease)
+    scene.finalize(lease)
+    store.close()
+
+
+@contextmanager
+def frozen(pids: Sequence[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture

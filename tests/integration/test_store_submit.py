@@ -349,8 +349,8 @@ def test_a_cancel_is_a_wish_noted_once_that_tells_whether_somebody_holds_the_mes
 def test_a_held_message_s_cancel_is_its_worker_s_to_commit(scene: Scene) -> None:
     lease = scene.claimed()
     assert scene.store.request_cancel(scene.principal, lease.message_id).held
-    renewed = scene.store.renew_leases(lease.owner, [lease.message_id], lease_s=10)
-    assert renewed[lease.message_id].cancel_requested
+    renewed = scene.store.renew_leases([lease.owner], lease_s=10)
+    assert renewed[lease.owner].cancel_requested
 
 
 def test_what_is_final_cannot_be_cancelled(scene: Scene) -> None:

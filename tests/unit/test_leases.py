@@ -8,11 +8,13 @@ import uuid
 
 import pytest
 
+from shared.records import Lease
 from worker.leases import Hold, Stop
 
 
 def hold(*, lasts_s: float = 60) -> Hold:
-    return Hold(uuid.uuid4(), time.monotonic() + lasts_s)
+    lease = Lease(message_id=uuid.uuid4(), project_id=uuid.uuid4(), owner="worker-1", attempt=1, run=1)
+    return Hold(lease, time.monotonic() + lasts_s)
 
 
 def test_a_hold_is_valid_until_its_lease_runs_out() -> None:
