@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from dev.embedded import EmbeddedValkey
 from dev.scripted_model import control
@@ -387,6 +388,24 @@ def test_an_ending_that_cannot_be_read_keeps_nobody_else_from_anything(bench: Be
     assert bench.check(ended)[1][-1] == "finalized"
     assert bench.bells() == 1
     assert bench.row(waiting).status == "pending"
+
+
+def test_a_row_that_somebody_keeps_locked_keeps_nobody_else_waiting(bench: Bench) -> None:
+    """An operator's open transaction: what is to be closed or acknowledged there waits, all else is done."""
+    cancelled, ended, waiting = (bench.ask(project_id=bench.new_project()) for _ in range(3))
+    bench.store.request_cancel(bench.anna, cancelled)
+    committed(bench, ended)
+    rung_long_ago(bench)
+    made = sweeper(bench)
+    with bench.engine.begin() as locking:
+        locking.execute(text("SELECT id FROM messages WHERE id IN (:a, :b) FOR UPDATE"), {"a": cancelled, "b": ended})
+        made.sweep()
+        assert bench.bells() == 1
+        assert bench.row(waiting).status == bench.row(cancelled).status == "pending"
+    made.sweep()
+    assert bench.check(cancelled)[0].status == "cancelled"
+    assert bench.check(ended)[1] == ["status", "delta", "complete", "finalized"]
+    assert bench.column(ended, "ending_appended")
 
 
 # --- any number may run -----------------------------------------------------------------------------------------
