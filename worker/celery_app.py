@@ -74,7 +74,14 @@ def build(read: settings.Settings, celery: Celery, *, sql_connections: int = SQL
         on_nudge=lambda: leases.nudge(),
     )
     leases = LeaseKeeper(
-        Store(make_engine(database, pool_size=1, application="leases")),
+        Store(
+            make_engine(
+                database,
+                pool_size=1,
+                application="leases",
+                statement_timeout_s=_renewal_s(read.lease_s, read.heartbeat_s),
+            )
+        ),
         process=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
         lease_s=read.lease_s,
         heartbeat_s=read.heartbeat_s,
@@ -89,6 +96,11 @@ def build(read: settings.Settings, celery: Celery, *, sql_connections: int = SQL
         leases=leases,
         tools=Registry.installed(),
     )
+
+
+def _renewal_s(lease_s: float, heartbeat_s: float) -> float:
+    """How long a renewal may take: where its connection is dead, another one renews while the leases last."""
+    return max(1.0, (lease_s - heartbeat_s) / 3)
 
 
 def make_app(environment: Any) -> Celery:

@@ -46,17 +46,18 @@ class Sweeper:
         """One round. Raises `StoreUnavailable`."""
         try:
             self._store.sweeper_came_round(self._name)
-            self._note_answer(time.monotonic())
-            redis_is_up = self._redis_is_up()
-            if self._may_take_lapsed():
-                self._take_lapsed(tell=redis_is_up)
-            self._close_abandoned(self._log if redis_is_up else None)
-            if redis_is_up:
-                self._append_endings()
-                self._ring()
         except StoreUnavailable:
             self._healthy_since = None
             raise
+        self._note_answer(time.monotonic())
+        # what fails from here on need not be the database's health: one question may wait for a lock, or take too long
+        redis_is_up = self._redis_is_up()
+        if self._may_take_lapsed():
+            self._take_lapsed(tell=redis_is_up)
+        self._close_abandoned(self._log if redis_is_up else None)
+        if redis_is_up:
+            self._append_endings()
+            self._ring()
 
     def _note_answer(self, now: float) -> None:
         """Where the database was silent, or this process stopped, the workers get a whole lease to renew what is theirs."""

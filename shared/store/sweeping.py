@@ -144,7 +144,8 @@ class SweepStore(Transactions):
     ) -> Ending | None:
         """End a message that nobody holds, in an attempt of its own above the row's and above `above`, the log's.
 
-        None where somebody was faster: the message is held, ended or written again since `seen_attempt`.
+        None where somebody was faster: the message is held, ended or written again since `seen_attempt`, or has its row
+        locked, for which nobody waits here.
         """
         with self._transaction() as connection:
             row = connection.execute(
@@ -158,7 +159,7 @@ class SweepStore(Transactions):
                     *clocks(),
                 )
                 .where(Message.id == message_id)
-                .with_for_update()
+                .with_for_update(skip_locked=True)
             ).one_or_none()
             if (
                 row is None

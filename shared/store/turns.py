@@ -458,13 +458,17 @@ class TurnStore(Transactions):
             )
 
     def ending_was_appended(self, message_id: UUID, last_event_id: EventId) -> None:
-        """The log has this ending, or has lost what stands before it and readers take it from the row."""
+        """The log has this ending, or has lost what stands before it and readers take it from the row.
+
+        Not noted where somebody has the row locked: appending it again does no harm.
+        """
+        free = (
+            select(Message.id)
+            .where(Message.id == message_id, Message.last_event_id == str(last_event_id))
+            .with_for_update(skip_locked=True)
+        )
         with self._transaction() as connection:
-            connection.execute(
-                update(Message)
-                .where(Message.id == message_id, Message.last_event_id == str(last_event_id))
-                .values(ending_appended=True)
-            )
+            connection.execute(update(Message).where(Message.id.in_(free)).values(ending_appended=True))
 
     def next_in_line(self, project_id: UUID) -> UUID | None:
         """The project's message whose turn has come, marked as rung for; None where there is none."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from dev.embedded import EmbeddedValkey
 from dev.scripted_model import control
@@ -78,8 +79,8 @@ def wrote(bench: Bench, claim: Claim, *texts: str, content: str = "") -> EventId
             )
         )
     made.append(Status(id=f"{attempt}-{len(made)}", message_id=str(message_id), ts=1, status="thinking"))
-    for text in texts:
-        made.append(Delta(id=f"{attempt}-{len(made)}", message_id=str(message_id), ts=1, content=text))
+    for piece in texts:
+        made.append(Delta(id=f"{attempt}-{len(made)}", message_id=str(message_id), ts=1, content=piece))
     entries = [Entry(EventId.parse(event.id), events.encode(event)) for event in made]
     assert bench.log.append(message_id, entries).word == "ok"
     return entries[-1].id.next
@@ -229,6 +230,21 @@ def test_a_host_with_more_messages_than_a_batch_is_noticed_in_one_round(bench: B
     assert bench.sql(left) == 0
 
 
+def test_lost_workers_are_noticed_though_another_of_the_rounds_questions_is_never_answered(bench: Bench) -> None:
+    """The database is there all the time; what closes a message waits for a table that somebody has locked."""
+    cancelled, lapsed = asks(bench, 2)
+    bench.store.request_cancel(bench.anna, cancelled)
+    claimed(bench, lapsed)
+    lost_now(bench, lapsed)
+    made = sweeper(bench, lease_s=0.3, heartbeat_s=0.1, sweep_s=10)
+    with bench.engine.begin() as locking:
+        locking.execute(text("LOCK TABLE tool_ledger IN ACCESS EXCLUSIVE MODE"))
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                made.sweep()
+        assert bench.column(lapsed, "lease_owner") is None
+
+
 def test_a_lease_that_holds_is_not_taken(bench: Bench) -> None:
     held, lapsed = asks(bench, 2)
     claimed(bench, held)
@@ -240,8 +256,8 @@ def test_a_lease_that_holds_is_not_taken(bench: Bench) -> None:
 
 def test_a_message_whose_workers_were_lost_too_often_ends_with_the_text_of_the_log(bench: Bench) -> None:
     message_id = bench.ask()
-    for text in ("One", "Two", "Three"):
-        wrote(bench, claimed(bench, message_id), text, " and more")
+    for said in ("One", "Two", "Three"):
+        wrote(bench, claimed(bench, message_id), said, " and more")
         bench.lose_lease(message_id)
     sweeper(bench).sweep()
     row, kinds = bench.check(message_id)
@@ -387,6 +403,24 @@ def test_an_ending_that_cannot_be_read_keeps_nobody_else_from_anything(bench: Be
     assert bench.check(ended)[1][-1] == "finalized"
     assert bench.bells() == 1
     assert bench.row(waiting).status == "pending"
+
+
+def test_a_row_that_somebody_keeps_locked_keeps_nobody_else_waiting(bench: Bench) -> None:
+    """An operator's open transaction: what is to be closed or acknowledged there waits, all else is done."""
+    cancelled, ended, waiting = (bench.ask(project_id=bench.new_project()) for _ in range(3))
+    bench.store.request_cancel(bench.anna, cancelled)
+    committed(bench, ended)
+    rung_long_ago(bench)
+    made = sweeper(bench)
+    with bench.engine.begin() as locking:
+        locking.execute(text("SELECT id FROM messages WHERE id IN (:a, :b) FOR UPDATE"), {"a": cancelled, "b": ended})
+        made.sweep()
+        assert bench.bells() == 1
+        assert bench.row(waiting).status == bench.row(cancelled).status == "pending"
+    made.sweep()
+    assert bench.check(cancelled)[0].status == "cancelled"
+    assert bench.check(ended)[1] == ["status", "delta", "complete", "finalized"]
+    assert bench.column(ended, "ending_appended")
 
 
 # --- any number may run -----------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 import uuid
@@ -66,6 +68,29 @@ def test_a_turn_that_broke_costs_a_try_and_its_message_is_there_for_others_at_on
     assert not holding.is_over
     bench.cancel(held)
     holding.join()
+
+
+def test_leases_outlive_a_connection_that_is_not_answered_any_more(bench: Bench) -> None:
+    """Its other end stands still, as behind a router that forgot it: another one is opened while the lease lasts."""
+    bench.model.say("go", {"stall": True})
+    message_id = bench.ask()
+    turn = bench.start(bench.workshop(), message_id)
+    bench.model.wait_requests(1)
+    theirs = "SELECT pid FROM pg_stat_activity WHERE application_name = 'chatrelay-leases'"
+    stays = f"SELECT lease_until > now() FROM messages WHERE id = '{message_id}'"
+    eventually(lambda: bench.sql(theirs) is not None)
+    stopped = bench.sql(theirs)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        eventually(lambda: not bench.sql(stays) or bench.sql(f"{theirs} AND pid <> :pid", pid=stopped) is not None)
+        assert bench.sql(stays), "it ran out meanwhile"
+        before = bench.column(message_id, "lease_until")
+        eventually(lambda: bool(bench.column(message_id, "lease_until") > before) or not bench.sql(stays))
+        assert bench.sql(stays), "it ran out meanwhile"
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    bench.cancel(message_id)
+    turn.join()
 
 
 def test_leases_are_not_renewed_while_the_streams_stand_still(bench: Bench) -> None:

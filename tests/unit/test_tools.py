@@ -35,8 +35,12 @@ class Greet:
     def prepare(self, arguments: dict[str, Any], situation: Situation) -> Effect:
         if arguments.get("who") == "nobody":
             raise ToolRefused("There is nobody to greet.")
+        if arguments.get("who") == "an odd one":
+            raise ToolRefused("Not \x00\ud83d.")
         if arguments.get("who") == "a fault":
             raise KeyError("secret")
+        if arguments.get("who") == "a page":
+            return Told(succeeded=True, result="found: \x00\ud83d", words="Found \udc00.\x00")
         return Told(succeeded=True, result=json.dumps({"greeted": arguments.get("who"), "by": situation.tool_call_id}))
 
 
@@ -54,6 +58,17 @@ def refused(effect: Effect) -> str:
     assert effect.error is not None
     assert json.loads(effect.result) == {"error": effect.error}
     return effect.error
+
+
+def test_what_a_tool_brings_from_elsewhere_can_be_stored_and_sent() -> None:
+    """Neither Postgres nor UTF-8 has a place for NUL and lone surrogates; the tool is not called again for that."""
+    assert called("greet", '{"who":"a page"}') == Told(
+        succeeded=True, result="found: \ufffd\ufffd", words="Found \ufffd.\ufffd"
+    )
+
+
+def test_a_tools_refusal_can_be_stored_and_sent_too() -> None:
+    assert refused(called("greet", '{"who":"an odd one"}')) == "Not \ufffd\ufffd."
 
 
 def test_a_call_that_fits_becomes_its_tools_effect() -> None:

@@ -9,6 +9,7 @@ the store, exactly once, with the call's ledger row; what a tool does elsewhere,
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from importlib import metadata
 from typing import Any, Final, Protocol, runtime_checkable
@@ -25,6 +26,7 @@ from shared.store import Effect, Told
 GROUP: Final = "chatrelay.tools"
 
 _log = logging.getLogger(__name__)
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 MAX_DEPTH: Final = 128
 """Containers inside one another in a call's arguments."""
 
@@ -111,13 +113,19 @@ class Registry:
         if problems:
             return refusal("The arguments do not fit the tool's schema: " + "; ".join(problems))
         try:
-            return tool.prepare(arguments, situation)
+            return _storable(tool.prepare(arguments, situation))
         except ToolRefused as error:
-            return refusal(error.detail)
+            return refusal(_UNSTORABLE.sub("\ufffd", error.detail))
         except Exception:
             # a third party's code: its fault is that call's result, not the message's end
             _log.exception("the tool %s failed", call.name)
             return refusal("The tool failed.")
+
+
+def _storable(effect: Effect) -> Effect:
+    """Without what neither Postgres nor UTF-8 can hold in the texts of an effect: else it would be made again, and again."""
+    texts = {name: value for name, value in msgspec.structs.asdict(effect).items() if isinstance(value, str)}
+    return msgspec.structs.replace(effect, **{name: _UNSTORABLE.sub("\ufffd", value) for name, value in texts.items()})
 
 
 def _unusable(arguments: Any) -> str | None:
