@@ -106,6 +106,19 @@ class Stack:
             self._supervisor.start(name)
         self._supervisor.wait_ready(*names, timeout_s=START_TIMEOUT_S)
 
+    def start_again(self, name: str) -> None:
+        """Starts a process that is gone, without waiting until it is ready."""
+        self._supervisor.start(name)
+
+    def wait_ready(self, *names: str) -> None:
+        """Returns when these are ready. Raises `StackFailed`."""
+        self._supervisor.wait_ready(*names, timeout_s=START_TIMEOUT_S)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every process."""
+        return tuple(self._names)
+
     def pid(self, name: str) -> int:
         return self._supervisor.child(name).pid
 
@@ -170,7 +183,12 @@ class Stack:
 class StackStarter:
     """Starts stacks, and ends them and what they stand on in the end."""
 
-    def __init__(self, postgres_databases: PostgresDatabases, valkey_databases: ValkeyDatabases) -> None:
+    def __init__(
+        self,
+        postgres_databases: PostgresDatabases | None = None,
+        valkey_databases: ValkeyDatabases | None = None,
+    ) -> None:
+        """Without databases to borrow from, every stack needs servers of its own."""
         self._postgres_databases = postgres_databases
         self._valkey_databases = valkey_databases
         self._exits = ExitStack()
@@ -196,11 +214,16 @@ class StackStarter:
         postgres = self._exits.enter_context(EmbeddedPostgres.start(fsync=False)) if own_postgres else None
         valkey = self._exits.enter_context(EmbeddedValkey.start()) if own_valkey else None
         if postgres is None:
+            assert self._postgres_databases is not None
             database_url = self._exits.enter_context(self._postgres_databases.database())
         else:
             database_url = postgres.url
             migrate.upgrade(database_url)
-        redis_url = self._exits.enter_context(self._valkey_databases.database()) if valkey is None else valkey.url
+        if valkey is None:
+            assert self._valkey_databases is not None
+            redis_url = self._exits.enter_context(self._valkey_databases.database())
+        else:
+            redis_url = valkey.url
 
         web_ports = [free_port() for _ in range(webs)]
         model_port = free_port()

@@ -133,7 +133,7 @@ class LeaseKeeper:
 
     def new_owner(self) -> str:
         """Names one claim in its row: who repeats it, because the answer was lost, is known again."""
-        return f"{self._process}-{next(self._claims)}"
+        return f"{self._process}/{next(self._claims)}"
 
     @contextmanager
     def hold(self, lease: Lease, *, claimed_at: float) -> Iterator[Hold]:

@@ -328,7 +328,10 @@ class Turn(Held):
             limits=self._limits,
         )
         prepared = self._workshop.tools.prepare(call, situation)
-        effect = self._insist(lambda: self._store.commit_effect(self._lease, round_, index, call, prepared))
+        told_as = self.publisher.next_id
+        effect = self._insist(
+            lambda: self._store.commit_effect(self._lease, round_, index, call, prepared, last_event_id=told_as)
+        )
 
         async def tell_result() -> None:
             self.publisher.tool_result(effect.call)

@@ -322,17 +322,31 @@ class TurnStore(Transactions):
                 .on_conflict_do_nothing()
             )
 
-    def commit_effect(self, lease: Lease, round_: int, index: int, call: StoredCall, effect: Effect) -> ToolEffect:
+    def commit_effect(
+        self,
+        lease: Lease,
+        round_: int,
+        index: int,
+        call: StoredCall,
+        effect: Effect,
+        *,
+        last_event_id: EventId | None = None,
+    ) -> ToolEffect:
         """The call's effect, its ledger row and the message's progress in one transaction: once, whoever comes again.
 
-        Answers what the ledger has, also where the call was made before. Raises `Fenced`.
+        `last_event_id` is the event's that will tell of it: a snapshot of the row shows the call as made, so that no event of
+        the call may follow it. Answers what the ledger has, also where the call was made before. Raises `Fenced`.
         """
         with self._transaction() as connection:
             # the project first: everything that locks several rows begins with it
             project = connection.execute(
                 select(Project.__table__).where(Project.id == lease.project_id).with_for_update()
             ).one_or_none()
-            write_under_lease(connection, lease)
+            write_under_lease(
+                connection,
+                lease,
+                last_event_id=Message.last_event_id if last_event_id is None else str(last_event_id),
+            )
             known = connection.execute(
                 select(LedgerEntry.__table__).where(
                     LedgerEntry.tool_call_id == call.tool_call_id, LedgerEntry.message_id == lease.message_id

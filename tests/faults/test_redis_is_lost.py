@@ -105,6 +105,31 @@ def test_redis_away_until_the_end_the_answer_is_committed_and_readers_get_it_fro
         late.check(row)
 
 
+def test_a_call_made_while_redis_is_away_is_told_once_to_whoever_was_shown_the_row(
+    fragile: Stack, person: Person, valkey_server: EmbeddedValkey
+) -> None:
+    """Without Redis readers are shown the row, with the call as made; its events, appended later, come after none of them."""
+    patch = {"operations": [{"op": "add", "path": "/title", "value": "made"}]}
+    called = [{"text": "I change it."}, {"hold": "one"}, {"tool": {"name": "applyJsonPatch", "arguments": patch}}]
+    fragile.model.on("call", {"rounds": [{"steps": called}, {"steps": [{"hold": "two"}, {"text": "Done."}]}]})
+    project_id = person.project()
+    message_id = person.submit(project_id, "call without redis")
+    with person.audience(message_id) as audience:
+        audience.wait_text("I change it.")
+        valkey_server.kill()
+        fragile.model.release("one")
+        fragile.model.wait_held("two")
+        with person.audience(message_id) as late:
+            late.wait_for(is_snapshot("restored"))
+            valkey_server.restart()
+            fragile.model.release("two")
+            for readers in (audience, late):
+                readers.finish()
+                for story in readers.check(person.row(message_id)):
+                    assert len({event.id for event in story}) == len(story)
+    assert person.document(project_id)["document"] == {"title": "made"}
+
+
 def test_a_subscription_that_is_cut_delays_events_and_loses_none(fragile: Stack, person: Person) -> None:
     """CLIENT KILL TYPE pubsub, again and again, while deltas come."""
     fragile.model.say(

@@ -620,6 +620,22 @@ def test_a_log_lost_between_a_call_and_its_result_is_restored(bench: Bench) -> N
     assert "tool_start" not in kinds
 
 
+def test_a_row_that_shows_a_call_as_made_knows_the_event_that_tells_it(bench: Bench) -> None:
+    """Whoever is shown the row in place of the log is sent none of the call's events after it."""
+    bench.model.on(
+        "go", rounds([{"text": "Let me."}, {"tool": edit("/title", "Summer")}], [{"hold": "h"}, {"text": "Done it."}])
+    )
+    message_id = bench.ask()
+    turn = bench.start(bench.workshop(), message_id)
+    bench.model.wait_held("h")
+    row = bench.store.reader_rows([message_id])[message_id]
+    assert [call.state for call in row.tool_calls] == ["succeeded"]
+    assert [event.id for event in bench.events(message_id) if isinstance(event, ToolResult)] == [str(row.last_event_id)]
+    bench.model.release("h")
+    turn.join()
+    bench.check(message_id)
+
+
 class Held:
     name = "held"
     description = "Empties Redis while it is made."
