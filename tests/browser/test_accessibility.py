@@ -19,6 +19,13 @@ HERE: Final = Path(__file__).parent
 RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 INSTALL_TIMEOUT_S: Final = 150.0
 
+CODE: Final = """\
+```js
+// a word about it
+export function greet(name = "sea", times = 3) { return `<b>${name}</b>`.repeat(times) !== null; }
+```
+"""
+
 CHECK: Final = """async (rules) => {
     // what moves in is not looked at half faded
     await Promise.allSettled(document.getAnimations().filter((one) => one.effect.getTiming().iterations !== Infinity)
@@ -61,6 +68,15 @@ def check(axe: str) -> Callable[[Page, str], None]:
     return check_it
 
 
+def test_a_first_page(
+    watch: Callable[..., Watched], site: Site, look: dict[str, Any], check: Callable[[Page, str], None]
+) -> None:
+    page = watch(site.origin, **look).page
+    page.goto(f"{site.origin}/#token={site.token}")
+    expect(page.locator("button.suggestion")).to_have_count(5)
+    check(page, "no project yet")
+
+
 def enter(watch: Callable[..., Watched], site: Site, look: dict[str, Any]) -> Page:
     project = site.call("POST", "/v1/projects", {"name": "Harbour", "template": "video"})
     watched = watch(site.origin, **look)
@@ -93,11 +109,17 @@ def test_a_conversation_and_what_stands_beside_it(
     page = enter(watch, site, look)
     expect(page.locator("button.suggestion").first).to_be_visible()
     check(page, "an empty project")
-    site.model.say("half a word", {"text": "# A heading\n\nHalf a "}, {"hold": "middle"}, {"text": "word, `code`.\n"})
+    site.model.say(
+        "half a word", {"text": f"# A heading\n\n{CODE}\nHalf a "}, {"hold": "middle"}, {"text": "word, `code`.\n"}
+    )
     ask(page, "Give me half a word")
     expect(page.locator("li.assistant .markdown")).to_contain_text("Half a")
+    expect(page.locator(".hljs-title").first).to_be_visible()
     check(page, "a streaming answer")
-    ask(page, "Make the background dark blue")
+    page.get_by_role("textbox", name="Message").fill("Make the background dark blue")
+    expect(page.get_by_text("Wait in line")).to_be_visible()
+    check(page, "a message that is written while another is unfinished")
+    page.keyboard.press("Enter")
     expect(page.locator("li.assistant")).to_have_count(2)
     check(page, "a waiting answer")
     site.model.release("middle")

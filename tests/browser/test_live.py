@@ -59,6 +59,28 @@ def test_two_people_see_each_others_messages_while_they_stream(
     assert mine.locator("li.message").count() == 2
 
 
+def test_two_tabs_of_one_person_show_the_same_and_either_may_stop_it(
+    watch: Callable[..., Watched], site: Site, project: dict[str, Any]
+) -> None:
+    """The second tab is of the same browser: it shares the storage, and has drafts and a socket of its own."""
+    site.model.say("the tide", {"text": HALVES[0]}, {"hold": "tide"}, {"text": HALVES[1]})
+    first = enter(watch, site, project)
+    second = first.context.new_page()
+    second.goto(f"{site.origin}/#project={project['id']}")
+    expect(second.locator("[data-version]")).to_be_attached()
+    first.get_by_role("textbox", name="Message").fill("Tell of the tide")
+    expect(second.get_by_role("textbox", name="Message")).to_have_value("")
+    first.keyboard.press("Enter")
+    for tab in (first, second):
+        expect(tab.locator("li.user .bubble")).to_have_text("Tell of the tide")
+        expect(tab.locator("li.assistant .markdown")).to_have_text(HALVES[0].strip())
+    second.get_by_role("button", name="Stop", exact=True).click()
+    for tab in (first, second):
+        expect(tab.locator("li.assistant")).to_have_attribute("data-status", "cancelled")
+        expect(tab.locator("li.assistant .markdown")).to_have_text(HALVES[0].strip())
+    site.model.release("tide")
+
+
 def test_what_one_changes_the_other_sees(
     watch: Callable[..., Watched], site: Site, guest: Site, project: dict[str, Any]
 ) -> None:

@@ -457,9 +457,9 @@ def test_a_reader_at_the_bottom_stays_there_while_parts_of_an_answer_give_way_to
             const first = add(200);
             await frame();
             await frame();
-            await new Promise((resolve) => setTimeout(resolve)); // between two frames, as what a socket brings
             first.remove();
-            scroller.getBoundingClientRect();
+            await frame();
+            await new Promise((resolve) => setTimeout(resolve)); // between two frames, as what a socket brings
             add(600);
             await frame();
             await frame();
@@ -632,6 +632,17 @@ def test_projects_are_made_renamed_and_deleted(site: Site, watch: Callable[..., 
         dialog.get_by_role("button", name=verb, exact=True).click()
     expect(page.get_by_role("button", name="Harbour at night")).to_have_count(0)
     assert "Harbour at night" not in json.dumps(site.call("GET", "/v1/projects"))
+
+
+def test_the_first_key_leads_past_a_long_list_of_projects(open_project: Callable[..., Watched]) -> None:
+    page = open_project().page
+    field = page.get_by_role("textbox", name="Message")
+    expect(field).to_be_focused()
+    page.get_by_role("button", name="New", exact=True).focus()
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_role("button", name="To the message field")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(field).to_be_focused()
 
 
 def test_shift_and_enter_makes_a_new_line_and_enter_sends(site: Site, open_project: Callable[..., Watched]) -> None:

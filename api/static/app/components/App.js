@@ -24,6 +24,7 @@ export function App() {
   const hasProject = state.project.value !== null || state.opening.value;
   return html`
     <div class="page" data-tab=${state.tab.value} data-drawer=${state.drawerOpen.value ? "open" : "closed"}>
+      ${hasProject && html`<button type="button" class="skip" onClick=${skip}>To the message field</button>`}
       <${Projects} />
       <div class="shade" onClick=${() => showDrawer(false)}></div>
       <main>
@@ -41,6 +42,12 @@ export function App() {
       <p class="visually-hidden" role="status" aria-live="polite">${state.announcement.value}</p>
     </div>
   `;
+}
+
+/** Past the list of projects, which may be long. */
+function skip() {
+  showTab("chat");
+  requestAnimationFrame(() => document.querySelector(".composer textarea")?.focus());
 }
 
 function Head() {

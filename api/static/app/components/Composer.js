@@ -90,7 +90,7 @@ function Writing() {
           rows="1"
           dir="auto"
           aria-label="Message"
-          placeholder="Ask, or say what to change"
+          placeholder=${runningId === null ? "Ask, or say what to change" : "Ask the next thing"}
           value=${text}
           onInput=${(event) => write(event.currentTarget.value)}
           onKeyDown=${onKeyDown}
