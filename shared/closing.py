@@ -54,7 +54,7 @@ def entries_of(ending: Ending) -> list[Entry]:
 
 
 def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
-    """The text of the log where it tells of the row's attempt, else of the row; and the log's newest attempt."""
+    """The text of the log where it tells all of the row's attempt, else of the row; and the log's newest attempt."""
     try:
         entries = log.replay(found.message_id)
     except (LogUnavailable, ValueError):  # ValueError: not an entry of ours
@@ -64,6 +64,8 @@ def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
     newest = entries[-1].id.attempt
     if newest != found.attempt or events.is_terminal_payload(entries[-1].kind, entries[-1].payload):
         return found.content, newest  # another attempt's text, or an earlier run's that has ended
+    if entries[0].id.n > 0:
+        return found.content, newest  # somebody trimmed its beginning
     try:
         return fold(Transcript(), (events.decode(entry.payload) for entry in entries)).content, newest
     except msgspec.DecodeError:  # an event of another version of this program
