@@ -57,15 +57,23 @@ def down(what: bytes | re.Pattern[bytes] | int) -> Step:
 class Trap:
     """Strikes where its steps came one after the other on one connection; `struck` counts."""
 
-    def __init__(self, link: Link, steps: tuple[Step, ...], act: Act, *, passing: bool, times: int | None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        steps: tuple[Step, ...],
+        act: Act,
+        *,
+        passing: bool = True,
+        times: int | None = None,
+        then: Callable[[], object] | None = None,
+    ) -> None:
         self.steps = steps
         self.act: Act = act
         self.passing = passing
         self.struck = 0
-        self.then: Callable[[], object] | None = None
-        """Called when it has struck, on the thread of the links."""
         self._link = link
-        self._left = times
+        self._times = times
+        self._then = then
 
     def wait(self, count: int = 1, *, timeout_s: float = WAIT_S) -> None:
         """Until it has struck so often. Raises `TimeoutError`."""
@@ -77,10 +85,10 @@ class Trap:
 
     def strike(self) -> None:
         self.struck += 1
-        if self._left is not None and self.struck >= self._left:
+        if self._times is not None and self.struck >= self._times:
             self._link.traps.remove(self)
-        if self.then is not None:
-            self.then()
+        if self._then is not None:
+            self._then()
 
 
 class _Progress:
@@ -282,12 +290,20 @@ class Link:
         """Each piece of bytes takes so much longer."""
         self.run(lambda: self.latency_s.update(dict.fromkeys(ways or Way, seconds)))
 
-    def cut(self, *steps: Step, manner: Manner = "rst", passing: bool = False, times: int | None = 1) -> Trap:
+    def cut(
+        self,
+        *steps: Step,
+        manner: Manner = "rst",
+        passing: bool = False,
+        times: int | None = 1,
+        then: Callable[[], object] | None = None,
+    ) -> Trap:
         """Ends a connection where `steps` came on it; the last one's bytes are passed before only where `passing`.
 
         ``rst`` resets both sides, ``fin`` closes them as programs do. `times` None: every connection until it is undone.
+        `then` is called when it has struck, on the links' thread, and may set the next one.
         """
-        return self._set(Trap(self, steps, manner, passing=passing, times=times))
+        return self._set(Trap(self, steps, manner, passing=passing, times=times, then=then))
 
     def hold(self, *steps: Step, passing: bool = False, times: int | None = 1) -> Trap:
         """As `cut`, and the connection stands still there, both ways, until the trap is released or undone."""
@@ -295,7 +311,7 @@ class Link:
 
     def watch(self, *steps: Step) -> Trap:
         """As `cut`, and nothing happens but that it is counted."""
-        return self._set(Trap(self, steps, "pass", passing=True, times=None))
+        return self._set(Trap(self, steps, "pass"))
 
     def undo(self) -> None:
         """Everything passes again. What is held goes on; connections that lost bytes are reset."""
@@ -331,7 +347,7 @@ class Link:
     # --- on the loop's thread --------------------------------------------------------------------------------------
 
     def run(self, act: Callable[[], T]) -> T:
-        """`act` on the loop's thread, from any thread; also from a trap's `then`, which is on it."""
+        """`act` on the loop's thread, from any thread; also from this one."""
         if threading.current_thread().name == _THREAD:
             return act()
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.clients.chat import Chat, texts
-from tests.clients.cutting_proxy import CuttingProxy, Manner
+from tests.clients.cut_streams import cut_streams
 from tests.clients.node import Program, Programs
+from tests.fault_proxy import Manner
 from tests.trace_checker import check_trace
 
 FOLLOW = "follow_events.mjs"
@@ -70,11 +71,11 @@ def test_a_reader_whose_connections_are_cut_comes_back_by_itself(
     text = "".join(f"{number} 🦀 ähm … " for number in range(1200))
     message_id = chat.ask([{"text": text, "chunk_size": 11, "pace": 0.003}])
     with (
-        CuttingProxy(chat.url, cuts, manner=manner) as proxy,
+        cut_streams(chat.url, cuts, manner=manner) as proxy,
         follow(programs, chat, message_id, origin=proxy.url, withTicket=with_ticket) as program,
     ):
         program.finish()
-    assert proxy.cuts_made == len(cuts)
+    assert proxy.made == len(cuts)
     assert len(program.heard("lost")) == len(cuts) + 1  # and the end of the answer
     assert program.heard("stopped") == [204]
     assert texts(program.events) == text

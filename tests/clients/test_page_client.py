@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients.chat import Chat
-from tests.clients.cutting_proxy import CuttingProxy
+from tests.clients.cut_streams import cut_streams
 from tests.clients.node import Program, Programs
 from tests.trace_checker import check_trace
 
@@ -60,11 +60,11 @@ def test_the_pages_client_goes_on_where_its_connection_was_cut(programs: Program
     cuts = [40, 1500, 700, 2200]
     content = chat.script([{"text": "".join(f"{n} 🦀 ähm … " for n in range(600)), "chunk_size": 11, "pace": 0.003}])
     with (
-        CuttingProxy(chat.url, cuts) as proxy,
+        cut_streams(chat.url, cuts) as proxy,
         submit_and_follow(programs, chat, content, origin=proxy.url) as program,
     ):
         program.finish()
-    assert proxy.cuts_made == len(cuts)
+    assert proxy.made == len(cuts)
     check_shows_the_row(program, chat)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.clients.chat import Chat, texts
-from tests.clients.cutting_proxy import CuttingProxy, Manner
+from tests.clients.cut_streams import cut_streams
 from tests.clients.node import Program, Programs
+from tests.fault_proxy import Manner
 from tests.trace_checker import check_trace
 
 FOLLOW = "follow_socket.mjs"
@@ -86,11 +87,11 @@ def test_a_reader_whose_connections_are_cut_goes_on_after_its_last_event(
     text = "".join(f"{number} 🦀 ähm … " for number in range(600))
     message_id = chat.ask([{"text": text, "chunk_size": 11, "pace": 0.002}])
     with (
-        CuttingProxy(chat.url, cuts, manner=manner) as proxy,
+        cut_streams(chat.url, cuts, manner=manner) as proxy,
         follow(programs, chat, message_id, origin=proxy.url, ticket=ticket) as program,
     ):
         program.finish()
-    assert proxy.cuts_made == len(cuts)
+    assert proxy.made == len(cuts)
     assert program.heard("closed") == [1006] * len(cuts) + [1000]
     assert texts(program.events) == text
     check_trace(program.events, row=chat.row(message_id))

@@ -67,7 +67,7 @@ def _check_effects(stack: Stack, message_id: str, row: dict[str, Any]) -> None:
         "SELECT tool_call_id, succeeded, version FROM tool_ledger WHERE message_id = :id ORDER BY round, index",
         id=message_id,
     )
-    made = [(call["toolCallId"], call["state"] == "succeeded", call["version"]) for call in row["toolCalls"]]
+    made = [(call["toolCallId"], call["state"] == "succeeded", call.get("version")) for call in row["toolCalls"]]
     assert [tuple(entry) for entry in ledger] == made
     versions = stack.sql("SELECT version FROM document_versions WHERE message_id = :id ORDER BY version", id=message_id)
     assert [version for (version,) in versions] == sorted(

@@ -13,6 +13,7 @@ import pytest
 
 from tests.databases import PostgresDatabases, ValkeyDatabases
 from tests.faults.conftest import SHORT_LEASES
+from tests.faults.outcome import Witness, check_outcome
 from tests.people import Person, eventually
 from tests.readers import SocketReader
 from tests.stack import Stack, StackStarter
@@ -28,12 +29,15 @@ def stack(postgres_databases: PostgresDatabases, valkey_databases: ValkeyDatabas
 
 
 @pytest.fixture
-def somebody(stack: Stack) -> Iterator[Person]:
+def somebody(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Person]:
     stack.model.reset()
-    with Person(stack) as person:
+    failed_before = request.session.testsfailed
+    with Witness(stack) as person:
         yield person
-    if not stack.is_running("builder-1"):
-        stack.restart("builder-1")
+        if not stack.is_running("builder-1"):
+            stack.restart("builder-1")
+        if request.session.testsfailed == failed_before:
+            check_outcome(stack, person)
 
 
 def _answers(stack: Stack, *first: dict[str, Any]) -> None:

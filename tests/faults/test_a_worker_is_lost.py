@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from functools import partial
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import create_engine, text
@@ -14,13 +14,11 @@ from shared import keys
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import sqlalchemy_url
 from shared.events import AssistantActivity, Delta, EventId, Snapshot, Status, StreamEvent, ToolResult, ToolStart
+from tests.faults.outcome import Witness, check_outcome
+from tests.faults.scenes import HALVES, HOLD, WHOLE
 from tests.followers import is_snapshot
 from tests.people import Person, eventually
 from tests.stack import Stack
-
-HOLD: Final = "halfway"
-HALVES: Final = ({"text": "The first half, "}, {"hold": HOLD}, {"text": "and the second."})
-WHOLE: Final = "The first half, and the second."
 
 
 def _edit(**more: Any) -> dict[str, Any]:
@@ -64,7 +62,7 @@ def test_kill_9_of_the_worker_with_default_settings_another_one_begins_anew_and_
     shared_stack.model.say("survive", *HALVES)
     killed = None
     try:
-        with Person(shared_stack) as person:
+        with Witness(shared_stack) as person:
             message_id = person.submit(person.project(), "Will you survive?")
             with person.audience(message_id) as audience:
                 audience.wait_text("The first half, ")
@@ -77,6 +75,7 @@ def test_kill_9_of_the_worker_with_default_settings_another_one_begins_anew_and_
                     print(f"{follower.name}: next attempt after {follower.received_at_s(snapshot) - killed_at_s:.2f} s")
                 shared_stack.model.release(HOLD)
                 row, _ = _finish(person, audience, message_id)
+            check_outcome(shared_stack, person)
     finally:
         if killed is not None:
             shared_stack.restart(killed)

@@ -12,7 +12,7 @@ import pytest
 from shared import keys
 from shared.event_log import EventLog
 from tests.fault_proxy import Link, Manner, Way, down, up
-from tests.faults.scenes import WORKERS, Ambush, finished, holder_of, tries_of
+from tests.faults.scenes import WORKERS, Ambush, finished, holder_of
 from tests.followers import Audience, is_snapshot
 from tests.people import Person, eventually
 from tests.stack import Stack
@@ -35,10 +35,9 @@ PACED: Final = (
     {"text": "and the last."},
 )
 
-# What an append and a bell can be known by on the wire.
+# What an append can be known by on the wire.
 APPEND: Final = up(SECOND.encode())
 """The append of the second third, up to the middle of its text's event."""
-BELL: Final = down(b"chatrelay.run_message")
 PUBLISHED: Final = down(re.compile(rb"message\r\n[^{]*\{[^}]*\}\r\n.*" + SECOND.encode(), re.DOTALL))
 """The second third as a subscription brings it."""
 
@@ -264,9 +263,8 @@ def test_a_workers_connections_are_cut_at_an_append_again_and_again(
         link = fragile.link(holder_of(fragile, message_id), "redis")
         event = up(b'"type":"delta"')
         steps = (event, down(b"ok")) if arrived else (event,)
-        cut = link.cut(*steps, manner=manner, passing=not arrived, times=3)
-        if manner == "rst":
-            cut.then = link.reset  # the worker's other connections too
+        others = link.reset if manner == "rst" else None  # the worker's other connections too
+        cut = link.cut(*steps, manner=manner, passing=not arrived, times=3, then=others)
         fragile.model.release("one")
         cut.wait(3)
         audience.wait_text(SECOND)
@@ -283,9 +281,9 @@ def test_a_worker_is_answered_by_silence_in_the_middle_of_an_append(fragile: Sta
         audience.wait_text(FIRST)
         link = fragile.link(holder_of(fragile, message_id), "redis")
         held = link.hold(APPEND, passing=True)
-        held.then = link.blackhole
         fragile.model.release("one")
         held.wait()
+        link.blackhole()
         link.wait_opened(link.opened + 1)  # given up, and tried anew in vain
         fragile.model.wait_held("two")
         link.undo()
@@ -396,22 +394,6 @@ def test_a_slow_redis_delays_and_doubles_nothing(fragile: Stack, person: Person,
         fragile.model.release("one")
         fragile.model.release("two")
         _whole(person, audience, message_id)
-    _asked_once(fragile)
-
-
-# --- the bell ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("manner", ["rst", "fin"])
-def test_a_bell_that_is_lost_on_the_wire_is_rung_again(fragile: Stack, person: Person, manner: Manner) -> None:
-    """Redis has handed it out and no worker has it: the BRPOP's answer is cut off."""
-    fragile.model.say("bell", {"text": WHOLE})
-    ambush = Ambush(fragile, "redis", lambda link: link.cut(BELL, manner=manner))
-    message_id = person.submit(person.project(), "bell")
-    with person.audience(message_id) as audience:
-        ambush.wait()
-        _whole(person, audience, message_id)
-    assert tries_of(fragile, message_id) == 0
     _asked_once(fragile)
 
 

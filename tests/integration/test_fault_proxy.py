@@ -150,7 +150,9 @@ def test_a_connection_is_held_until_it_is_released(link: Link, client: socket.so
 
 
 def test_a_trap_sets_the_next_one(link: Link, client: socket.socket) -> None:
-    first = link.watch(up(b"one"))
-    first.then = lambda: link.cut(up(b"two"), manner="fin")
-    assert _said(client, b"two one") == b"TWO ONE"
-    assert _said(client, b"two") == b""
+    link.cut(up(b"one"), manner="fin", then=lambda: link.cut(up(b"two"), manner="fin"))
+    assert _said(client, b"two") == b"TWO"
+    assert _said(client, b"one") == b""
+    with _connected(link) as other:
+        assert _said(other, b"one") == b"ONE"
+        assert _said(other, b"two") == b""
