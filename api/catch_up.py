@@ -135,6 +135,9 @@ def decide(want: Want, reading: Reading, *, is_patient: bool) -> Decision:
     if row is not None and reading.log_lacks and not (is_patient and reading.last is not None):
         shown = _from_row(row, after, reading.at_ms)
         return _decision(shown, after, Verdict.DONE if row.is_final else Verdict.LIVE)
+    if _is_beheaded(want, reading):
+        shown = _from_row(row, after, reading.at_ms) if row is not None and row.last_event_id is not None else []
+        return _decision(shown, after, Verdict.DONE if row is not None and row.is_final else Verdict.LIVE)
     if want.compacted:
         shown = compact(reading.message_id, reading.entries, after)
     else:
@@ -177,6 +180,13 @@ def compact(message_id: UUID, entries: Sequence[Entry], after: EventId) -> list[
 
 def _decision(shown: Sequence[Entry], after: EventId, verdict: Verdict) -> Decision:
     return Decision([Frame.of(entry) for entry in shown], pack(shown[-1].id if shown else after), verdict)
+
+
+def _is_beheaded(want: Want, reading: Reading) -> bool:
+    """Whether somebody trimmed from the log what the reader is owed first: the rest alone would be half a text."""
+    owed = (entry.id for entry in reading.entries if want.compacted or entry.id > want.after)
+    first = next(owed, None)
+    return first is not None and first.n > 0 and (want.compacted or first.before != want.after)
 
 
 def _was_retried(row: ReaderRow | None, terminal: EventId) -> bool:

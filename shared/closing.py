@@ -54,7 +54,7 @@ def entries_of(ending: Ending) -> list[Entry]:
 
 
 def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
-    """The text of the log where it tells of the row's attempt, else of the row; and the log's newest attempt."""
+    """The text of the log where it tells all of the row's attempt, else of the row; and the log's newest attempt."""
     try:
         entries = log.replay(found.message_id)
     except (LogUnavailable, ValueError):  # ValueError: not an entry of ours
@@ -67,6 +67,8 @@ def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
         return found.content, newest  # the row knows more: an end that the log lacks, of a run that was retried since
     if newest != found.attempt or events.is_terminal_payload(last.kind, last.payload):
         return found.content, newest  # another attempt's text, or an earlier run's that has ended
+    if entries[0].id.n > 0:
+        return found.content, newest  # somebody trimmed its beginning
     try:
         return fold(Transcript(), (events.decode(entry.payload) for entry in entries)).content, newest
     except msgspec.DecodeError:  # an event of another version of this program

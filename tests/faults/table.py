@@ -39,6 +39,7 @@ _PG: Final = "test_postgres_fails.py::test_"
 _ALL: Final = "test_everything_fails_at_once.py::test_"
 _BUILDER: Final = "test_a_builder_is_lost.py::test_"
 _REDIS: Final = "test_redis_is_lost.py::test_"
+_WIRE: Final = "test_redis_on_the_wire.py::test_"
 
 _REST: Final = "a snapshot, then the rest"
 _PAUSE: Final = "a delay"
@@ -373,6 +374,161 @@ REDIS: Final = (
         _PAUSE,
         Promise.ONE_STORY,
         f"{_REDIS}every_client_cut_off_in_the_middle_the_workers_connection_too",
+    ),
+    Row(
+        "Redis paused",
+        "CLIENT PAUSE until the worker has given its append up",
+        _PAUSE,
+        Promise.ONE_STORY,
+        f"{_WIRE}client_pause_in_the_middle_delays_and_doubles_nothing",
+    ),
+    Row(
+        "Redis full mid-delta",
+        "CONFIG SET maxmemory 1, undone before the end",
+        _PAUSE,
+        Promise.WITHOUT_REDIS,
+        f"{_WIRE}memory_runs_out_in_the_middle_live_events_resume_when_there_is_room_again",
+    ),
+    Row(
+        "Redis full until the end, and at submit",
+        "CONFIG SET maxmemory 1",
+        "silence, then the row's answer; a submit answers 202",
+        Promise.NOTHING_LOST,
+        f"{_WIRE}memory_runs_out_until_the_end_the_answer_is_committed_and_a_submit_is_accepted",
+    ),
+    *(
+        Row(
+            f"log {how}",
+            command,
+            "a snapshot (restored) of all text so far, then the rest",
+            Promise.WITHOUT_REDIS,
+            f"{_WIRE}a_log_that_is_emptied_in_the_middle_is_begun_anew_with_all_text_so_far[{how}]",
+        )
+        for how, command in (("deleted", "DEL"), ("trimmed to nothing", "XTRIM MAXLEN 0"))
+    ),
+    Row(
+        "log beheaded",
+        "XTRIM MAXLEN 1 while text comes",
+        "nothing; who comes late, the row's answer",
+        Promise.ONE_STORY,
+        f"{_WIRE}a_log_that_lost_its_beginning_shows_nobody_half_a_text",
+    ),
+    Row(
+        "scripts forgotten",
+        "SCRIPT FLUSH while text comes, twice",
+        _NOTHING,
+        Promise.ONE_STORY,
+        f"{_WIRE}script_flush_in_the_middle_is_not_noticed",
+    ),
+    Row(
+        "Redis emptied before the final commit",
+        "FLUSHALL after the last append",
+        "the row's answer, or a snapshot (restored) and the end",
+        Promise.COMMITTED,
+        f"{_WIRE}flushall_between_the_last_append_and_the_commit_the_row_tells_the_end",
+    ),
+    Row(
+        "Redis emptied between the end and finalized",
+        "FLUSHALL while the append is on its way",
+        "the row's answer",
+        Promise.COMMITTED,
+        f"{_WIRE}flushall_between_the_commit_and_its_finalized_the_row_tells_the_end",
+    ),
+    Row(
+        "bells deleted",
+        "DEL of the queue and of what Celery knows of queues",
+        _PAUSE,
+        Promise.NOTHING_LOST,
+        f"{_WIRE}deleted_bells_are_rung_again",
+    ),
+    *(
+        Row(
+            f"append {when}: {manner}",
+            "the worker's connections are ended exactly there, three times",
+            _PAUSE,
+            Promise.ONE_STORY,
+            f"{_WIRE}a_workers_connections_are_cut_at_an_append_again_and_again[{when}-{manner}]",
+        )
+        for when in ("cut before it arrived", "cut after it arrived")
+        for manner in ("rst", "fin")
+    ),
+    Row(
+        "silence in the middle of an append",
+        "half of it stands still, and nothing else passes",
+        _PAUSE,
+        Promise.ONE_STORY,
+        f"{_WIRE}a_worker_is_answered_by_silence_in_the_middle_of_an_append",
+    ),
+    Row(
+        "append late",
+        "it arrives after it was repeated",
+        _PAUSE,
+        Promise.ONE_STORY,
+        f"{_WIRE}an_append_that_comes_late_after_it_was_repeated_is_there_already",
+    ),
+    Row(
+        "append not answered",
+        "its reply stands still",
+        _NOTHING,
+        Promise.ONE_STORY,
+        f"{_WIRE}the_answer_to_an_append_is_lost_its_bytes_are_sent_again_and_told_once",
+    ),
+    *(
+        Row(
+            f"Redis {how} for one worker mid-delta",
+            "its way alone",
+            _PAUSE,
+            Promise.WITHOUT_REDIS,
+            f"{_WIRE}a_worker_that_is_cut_off_from_redis_in_the_middle_goes_on_and_tells_the_rest_later[{how}]",
+        )
+        for how in ("refused", "silent", "never answered")
+    ),
+    *(
+        Row(
+            f"Redis {how} for one worker until the end",
+            "its way alone",
+            "silence, then the row's answer",
+            Promise.WITHOUT_REDIS,
+            f"{_WIRE}a_worker_that_is_cut_off_from_redis_until_the_end_commits_and_readers_get_it_all[{how}]",
+        )
+        for how in ("refused", "silent", "never answered")
+    ),
+    *(
+        Row(
+            f"Redis {how}",
+            "latency on one worker's way",
+            _PAUSE,
+            Promise.ONE_STORY,
+            f"{_WIRE}a_slow_redis_delays_and_doubles_nothing[{how}]",
+        )
+        for how in ("slow", "slower than anybody waits")
+    ),
+    *(
+        Row(
+            f"Redis {how} for one web process at submit",
+            "its way alone",
+            "a delay; a submit answers 202",
+            Promise.NOTHING_LOST,
+            f"{_WIRE}a_submit_is_accepted_by_an_api_that_is_cut_off_from_redis_and_the_sweeper_rings[{how}]",
+        )
+        for how in ("refused", "silent", "never answered")
+    ),
+    Row(
+        "subscriptions silent",
+        "their connections stand still as text comes",
+        _PAUSE,
+        Promise.ONE_STORY,
+        f"{_WIRE}subscriptions_that_fall_silent_are_made_up_for_by_the_log",
+    ),
+    *(
+        Row(
+            f"Redis {how} for the web processes",
+            "their ways alone",
+            "silence, then the row's answer",
+            Promise.WITHOUT_REDIS,
+            f"{_WIRE}readers_of_an_api_that_is_cut_off_from_redis_get_the_end_from_the_row[{how}]",
+        )
+        for how in ("refused", "silent", "never answered")
     ),
 )
 

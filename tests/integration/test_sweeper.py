@@ -309,6 +309,16 @@ def test_where_the_log_does_not_tell_of_it_the_text_is_the_rows(bench: Bench, lo
     assert (row.status, row.content) == ("cancelled", "Stored.")
 
 
+def test_of_a_log_whose_beginning_was_trimmed_no_half_a_text_is_kept(bench: Bench) -> None:
+    message_id = bench.ask()
+    wrote(bench, claimed(bench, message_id), "Once ", "upon")
+    bench.client.xtrim(keys.log(message_id), maxlen=1, approximate=False)
+    bench.store.request_cancel(bench.anna, message_id)
+    bench.lose_lease(message_id)
+    sweeper(bench).sweep()
+    assert (bench.column(message_id, "status"), bench.column(message_id, "content")) == ("cancelled", "")
+
+
 def test_a_closing_goes_above_the_logs_newest_attempt(bench: Bench) -> None:
     """A log may know of an attempt that the row has lost."""
     message_id = bench.ask()

@@ -95,6 +95,31 @@ def test_a_row_that_knows_no_more_than_the_reader_says_nothing(after: str) -> No
     assert (ids(decision), decision.verdict, decision.position) == ([], Verdict.LIVE, pack(EventId.parse(after)))
 
 
+def beheaded(row: ReaderRow | None, first: int, *, database_answered: bool = True) -> Reading:
+    return reading(row, len(ENTRIES), database_answered=database_answered)._replace(entries=ENTRIES[first:])
+
+
+def test_a_final_row_speaks_for_a_log_whose_beginning_was_trimmed() -> None:
+    decision = decide(at(None), beheaded(row("success", "1-4"), 2), is_patient=True)
+    assert (ids(decision), decision.verdict) == (["1-3", "1-4"], Verdict.DONE)
+    assert isinstance(events.decode(decision.frames[0].payload), Snapshot)
+
+
+def test_of_a_log_whose_beginning_was_trimmed_nobody_is_shown_half_a_text() -> None:
+    for known in (None, "1-1"):
+        waits = decide(at("1-1"), beheaded(row("pending", known), 3), is_patient=True)
+        assert (ids(waits), waits.position, waits.verdict) == ([], pack(EventId(1, 1)), Verdict.LIVE)
+    unknown = decide(at(None), beheaded(None, 3, database_answered=False), is_patient=True)
+    assert (ids(unknown), unknown.verdict) == ([], Verdict.LIVE)
+    compacted = decide(at("1-1", compacted=True), beheaded(row("pending", None), 2), is_patient=True)
+    assert (ids(compacted), compacted.verdict) == ([], Verdict.LIVE)
+
+
+def test_who_had_what_was_trimmed_is_told_the_rest() -> None:
+    decision = decide(at("1-1"), beheaded(row("success", "1-4"), 2), is_patient=True)
+    assert (ids(decision), decision.verdict) == (["1-2", "1-3", "1-4"], Verdict.DONE)
+
+
 def test_a_message_without_an_event_yet_is_live() -> None:
     decision = decide(at(None), reading(row("pending", None), 0), is_patient=True)
     assert (ids(decision), decision.verdict) == ([], Verdict.LIVE)
