@@ -15,5 +15,6 @@ from __future__ import annotations
 from typing import Final
 
 from api.calls import Call
+from api.protocols import trpc
 
-CALLS: Final[tuple[Call, ...]] = ()
+CALLS: Final[tuple[Call, ...]] = (*trpc.calls,)

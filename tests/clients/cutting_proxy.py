@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
-_STREAM_REQUEST: Final = re.compile(rb"GET \S*/(?:socket|events)[? ]")
+_STREAM_REQUEST: Final = re.compile(rb"GET \S*/(?:socket|events|trpc|chat\.streamResponse)[? ]")
 _PIECE_BYTES: Final = 1 << 16
 _STOP_TIMEOUT_S: Final = 10.0
 
