@@ -5,7 +5,8 @@ It is one connection of the relay's loop. Each message that is followed has a re
 blocking work: it is done on the relay's threads for calls, one at a time and in order for each socket, and its outcome comes
 back to the loop. Nothing is begun while the client does not take what it is sent.
 
-What counts as a reader of the user's: the socket, each message followed, each end waited for.
+What counts as a reader of the user's: the socket, each message followed, each end waited for. A client that does not
+say who it is within a heartbeat is sent away.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ from api.wire import Frame
 
 MOST_WAITING: Final = 200
 """Of what a client asked for and is not begun; who asks for more is a flood."""
-UNKNOWN_S: Final = 10.0
-"""How long a client may take to say who it is."""
 
 
 # --- what a dialect answers -------------------------------------------------------------------------------------
@@ -309,7 +308,7 @@ class Conversation(SocketReader):
     def tick_open(self, now_s: float) -> None:
         for strand in list(self._strands):
             strand.tick(now_s)
-        if self.target.user_id == NOBODY and now_s - self._begun_at_s > UNKNOWN_S:
+        if self.target.user_id == NOBODY and now_s - self._begun_at_s > self.hub.settings.heartbeat_socket_s:
             self.close(CloseCode.UNKNOWN)
         elif self._moving_since_s is not None and (
             now_s - self._moving_since_s > self.hub.settings.drain_s / 2

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -52,6 +52,12 @@ class Programs:
             shutil.copy(module, directory / "page")
         _check(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=directory)
         return cls(directory)
+
+    def run_text(self, name: str, source: str, environment: Mapping[str, str]) -> str:
+        """Runs this program to its end: what it prints. It must not fail."""
+        (self._directory / name).write_text(source, encoding="utf-8")
+        own = {**os.environ, **environment}
+        return _check(["node", name], cwd=self._directory, environment=own)
 
     def compile(self, program: str) -> str:
         """Has tsc check a TypeScript program, strictly: what it complains of, nothing where all is well."""
@@ -183,9 +189,11 @@ def _check_node() -> None:
         raise NodeNotReady(f"Node.js is {version}: these tests need {_LEAST_NODE} or newer")
 
 
-def _check(argv: list[str], *, cwd: Path | None = None) -> str:
+def _check(argv: list[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
     try:
-        done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            argv, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise NodeNotReady(f"`{' '.join(argv)}` took more than {_INSTALL_TIMEOUT_S:g} s") from None
     if done.returncode != 0:

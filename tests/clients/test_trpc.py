@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -18,6 +20,7 @@ from tests.people import eventually
 from tests.stack import Stack
 from tests.trace_checker import check_trace
 
+README: Final = Path(__file__).parents[2] / "README.md"
 CLIENT: Final = "trpc_client.mjs"
 SEED: Final = 20_261_125
 LINKS: Final = ("ws", "sse", "lines")
@@ -399,6 +402,15 @@ def test_with_superjson_on_both_sides_everything_is_as_without(programs: Program
 def test_the_published_types_fit_the_real_client(programs: Programs) -> None:
     """tsc accepts a front end that uses them as it should, and refuses its mistakes."""
     assert programs.compile("trpc_types.ts") == ""
+
+
+def test_the_readmes_example_prints_the_answer(programs: Programs, chat: Chat) -> None:
+    """As it stands there."""
+    [example] = re.findall(r"^```js\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    [asked] = re.findall(r'message: "([^"]+)"', example)
+    chat.stack.model.on(asked, {"rounds": [{"steps": [{"text": "It is ", "pace": 0.002}, {"text": "green now."}]}]})
+    environment = {"API": chat.url, "TOKEN": chat.token, "PROJECT": chat.project_id}
+    assert programs.run_text("chat.mjs", example, environment) == "It is green now."
 
 
 def test_the_server_publishes_the_types(chat: Chat) -> None:
