@@ -21,6 +21,7 @@ from api import (
     page,
     previews,
     projects,
+    protocols,
     streams,
     tickets,
 )
@@ -51,6 +52,9 @@ CALLS: Final[tuple[Call, ...]] = (
     *health.calls,
     *page.calls,
 )
+"""What the OpenAPI document tells."""
+ROUTES: Final[tuple[Call, ...]] = (*CALLS, *protocols.CALLS)
+"""Every call that there is."""
 
 _HERE: Final = Path(__file__).parent
 _VENDORED_MAX_AGE_S: Final = 86_400
@@ -79,10 +83,10 @@ def create_app(
     app.config["SOCK_SERVER_OPTIONS"] = SOCK_SERVER_OPTIONS
     app.url_map.merge_slashes = False
     errors.install(app)
-    origins.install(app, settings, any_origin=frozenset(call.name for call in CALLS if call.any_origin))
+    origins.install(app, settings, ROUTES)
     docs.install(app, CALLS)
     sock = HandoverSock(app)
-    for call in CALLS:
+    for call in ROUTES:
         if call.is_socket:
             sock.route(call.rule, endpoint=call.name)(call.view(services))
             app.add_url_rule(call.rule, f"{call.name}_without_upgrade", _upgrade_required, methods=[call.method])

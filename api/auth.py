@@ -13,7 +13,8 @@ from api.refusals import ForeignOrigin, Unauthorized
 from shared.records import Principal
 from shared.store import Store
 
-_BEARER: Final = re.compile(r"Bearer +([\x21-\x7e]{1,1000})", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,1000}")
+_BEARER: Final = re.compile(rf"Bearer +({_TOKEN.pattern})", re.IGNORECASE)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -25,8 +26,21 @@ class Caller(Principal, frozen=True, kw_only=True):
 
 def by_token(store: Store, headers: Headers) -> Caller:
     """Raises `Unauthorized`."""
+    token = bearer_token(headers)
+    if token is None:
+        raise Unauthorized
+    return by_bare_token(store, token)
+
+
+def bearer_token(headers: Headers) -> str | None:
+    """The token in the header; None where there is none that could be one."""
     match = _BEARER.fullmatch(headers.get("Authorization", "").strip())
-    found = None if match is None else store.authenticate(match[1])
+    return None if match is None else match[1]
+
+
+def by_bare_token(store: Store, token: str) -> Caller:
+    """Raises `Unauthorized`."""
+    found = store.authenticate(token) if _TOKEN.fullmatch(token) else None
     if found is None:
         raise Unauthorized
     return _caller(*found)

@@ -32,6 +32,8 @@ class Access(Enum):
     ANYBODY = "anybody"
     TOKEN = "token"
     TOKEN_OR_TICKET = "token or ticket"
+    PROTOCOL = "as its protocol says"
+    """The handler authenticates: its protocol has a place of its own for the token, and words of its own for refusals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +159,7 @@ PATH_PARTS: Final[Mapping[str, PathPart]] = {
     "messageId": _ID,
     "jobId": _ID,
     "version": PathPart(read=requests.path_version, schema={"type": "integer", "minimum": 1}),
+    "procedures": PathPart(read=str, schema={"type": "string", "minLength": 1}),
     "user": PathPart(read=requests.path_user, schema={"type": "string", "minLength": 1, "maxLength": 200}),
 }
 

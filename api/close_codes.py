@@ -18,6 +18,8 @@ class CloseCode(IntEnum):
     FLOOD = (1008, "too many or too large frames", False)
     BROKEN = (1011, "something went wrong on the server", True)
     RESTART = (1012, "the server restarts", True)
+    UNKNOWN = (4401, "no valid token in time", False)
+    """On a socket whose client says who it is after the handshake."""
     TOO_SLOW = (4008, "too slow", True)
     """What waited for this reader was not taken in time."""
     WITHDRAWN = (4403, "access withdrawn", False)

@@ -113,10 +113,11 @@ def answer(error: ChatrelayError) -> Response:
         _log.error("a request failed", exc_info=error)
     elif problem.status == 503:
         _log.warning("a request was not served: %s", error.__cause__ or error)
-    return _response(problem, _headers(error, problem.status))
+    return _response(problem, headers_of(error, problem.status))
 
 
-def _headers(error: ChatrelayError, status: int) -> dict[str, str]:
+def headers_of(error: ChatrelayError, status: int) -> dict[str, str]:
+    """What an answer with this error says beside its body."""
     match error:
         case errors.QuotaExceeded():
             return {"Retry-After": str(_seconds_to_midnight())}

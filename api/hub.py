@@ -25,7 +25,16 @@ from api.close_codes import CloseCode
 from api.connections import Connections
 from api.inbound import error_frame
 from api.project_channel import ProjectChannel
-from api.readers import NOBODY, ConnectedReader, MessageTarget, ProjectTarget, Reader, SocketReader, Target
+from api.readers import (
+    NOBODY,
+    ConnectedReader,
+    MessageTarget,
+    ProjectTarget,
+    Reader,
+    SocketReader,
+    Target,
+    UserTarget,
+)
 from shared import keys
 from shared.errors import ChatrelayError
 from shared.redis_link import RedisLink
@@ -59,8 +68,16 @@ class Hub:
     """To be used on one event loop; `readers` and `channels` may be counted from any thread."""
 
     def __init__(
-        self, *, redis_url: str, sources: Sources, settings: Settings, pool: Executor, on_cancel: OnCancel
+        self,
+        *,
+        redis_url: str,
+        sources: Sources,
+        settings: Settings,
+        pool: Executor,
+        callers: Executor,
+        on_cancel: OnCancel,
     ) -> None:
+        """`pool` reads for readers; `callers` does what clients ask for on their sockets, which may take its time."""
         self.settings = settings
         self.sources = sources
         self.idle_check_s = settings.idle_check_s
@@ -69,6 +86,7 @@ class Hub:
         self.channels: dict[bytes, Channel] = {}
         self._connections = Connections(buffer_bytes=settings.socket_buffer_bytes)
         self._pool = pool
+        self._callers = callers
         self._on_cancel = on_cancel
         self._link = RedisLink(
             redis_url,
@@ -145,8 +163,8 @@ class Hub:
         self.readers.add(reader)
         if self._is_closing:
             reader.close(CloseCode.RESTART)
-            return
-        self.attach(reader)
+        elif not isinstance(reader.target, UserTarget):
+            self.attach(reader)
 
     def attach(self, reader: Reader) -> None:
         """Put it into its channel, which is subscribed to if need be."""
@@ -169,9 +187,7 @@ class Hub:
     def withdraw(self, project_id: UUID, user_id: UUID | None) -> None:
         """Close the readers of a project, all or one user's."""
         for reader in list(self.readers):
-            target = reader.target
-            if target.project_id == project_id and user_id in (None, target.user_id):
-                reader.close(CloseCode.WITHDRAWN)
+            reader.withdraw(project_id, user_id)
 
     def cancel(self, reader: SocketReader, message_id: UUID | None) -> None:
         """The client of `reader` asks to cancel its message; on a project's socket the one that it names."""
@@ -204,6 +220,13 @@ class Hub:
     # --- what channels ask for ----------------------------------------------------------------------------------
 
     def in_pool(self, work: Callable[[], T], then: Callable[[T | None], None]) -> None:
+        self._submit(self._pool, work, then)
+
+    def call(self, work: Callable[[], T], then: Callable[[T | None], None]) -> None:
+        """As `in_pool`, for what a client asks for: it may wait for a lock or a store that is away, and no reader for it."""
+        self._submit(self._callers, work, then)
+
+    def _submit(self, pool: Executor, work: Callable[[], T], then: Callable[[T | None], None]) -> None:
         loop = self._loop
         assert loop is not None
 
@@ -227,7 +250,10 @@ class Hub:
             except RuntimeError:
                 pass  # the loop is closed: nobody is left to tell
 
-        self._pool.submit(work).add_done_callback(on_done)
+        try:
+            pool.submit(work).add_done_callback(on_done)
+        except RuntimeError:
+            pass  # it is shut down: the relay stops
 
     def when_free(self, start: Callable[[], bool]) -> None:
         """Call `start`, which says whether it gave the pool work, as soon as fewer than so many wait for theirs.
@@ -254,6 +280,8 @@ class Hub:
                 return MessageChannel(self, name, target.message_id)
             case ProjectTarget():
                 return ProjectChannel(self, name, target.project_id)
+            case UserTarget():
+                raise AssertionError("a user has no channel")
 
     # --- Redis --------------------------------------------------------------------------------------------------
 
@@ -387,3 +415,5 @@ def _channel_name(target: Target) -> bytes:
             return keys.message_channel(target.message_id).encode()
         case ProjectTarget():
             return keys.project_channel(target.project_id).encode()
+        case UserTarget():
+            raise AssertionError("a user has no channel")

@@ -7,7 +7,7 @@ memory as it took bytes on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -49,7 +49,14 @@ class Closed:
     answer: bytes
 
 
-Said: TypeAlias = Cancel | Answer | Misbehaved | Closed
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A whole message that is for somebody else to understand; None where it was not text."""
+
+    text: str | None
+
+
+Said: TypeAlias = Cancel | Answer | Misbehaved | Closed | Text
 
 
 class _ClientFrame(msgspec.Struct, rename="camel"):
@@ -88,9 +95,13 @@ class FrameBudget:
 class Inbound:
     """The client's side of one socket after its handshake."""
 
-    __slots__ = ("_budget", "_connection", "_is_binary", "_max_bytes", "_parts", "_size")
+    __slots__ = ("_budget", "_connection", "_is_binary", "_max_bytes", "_meaning", "_parts", "_size")
 
-    def __init__(self, *, max_bytes: int, max_frames_per_s: int) -> None:
+    def __init__(
+        self, *, max_bytes: int, max_frames_per_s: int, meaning: Callable[[str | None], Said] | None = None
+    ) -> None:
+        """`meaning` is that of a whole message, None for one that is not text; by default our own frames'."""
+        self._meaning = meaning or _meaning
         self._connection = Connection(ConnectionType.SERVER)
         self._budget = FrameBudget(max_frames_per_s)
         self._max_bytes = max_bytes
@@ -143,12 +154,12 @@ class Inbound:
         text, is_binary = "".join(self._parts), self._is_binary
         self._parts.clear()
         self._size, self._is_binary = 0, False
-        if is_binary:
-            return Answer(error_frame("bad_frame", "Frames are text."))
-        return _meaning(text)
+        return self._meaning(None if is_binary else text)
 
 
-def _meaning(text: str) -> Said:
+def _meaning(text: str | None) -> Said:
+    if text is None:
+        return Answer(error_frame("bad_frame", "Frames are text."))
     try:
         frame = _decoder.decode(text)
     except (msgspec.DecodeError, RecursionError):

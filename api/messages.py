@@ -78,6 +78,18 @@ def submit_message(services: Services, *, principal: Principal, project_id: UUID
     many wait already. A 503 says that the outcome is unknown: send the same again with the same key.
     """
     key, wait_s = requests.idempotency_key(request.headers), requests.wait_s(request.headers)
+    pair = submit(services, principal, project_id, body, key=key)
+    if wait_s is None or not waited(services, pair, wait_s):
+        return Answer(status=202, body=_pair(pair.user_message, pair.assistant_message))
+    final = services.store.message(principal, pair.assistant_message.id)
+    applied = {"Preference-Applied": f"wait={wait_s:.0f}"}
+    return Answer(status=200, body=_pair(pair.user_message, final), headers=applied)
+
+
+def submit(
+    services: Services, principal: Principal, project_id: UUID, body: NewMessage, *, key: str | None = None
+) -> Submitted:
+    """Store the pair and call a worker. Raises what `submit_message` refuses with."""
     pair = services.store.submit(
         principal,
         project_id,
@@ -88,11 +100,7 @@ def submit_message(services: Services, *, principal: Principal, project_id: UUID
         idempotency=None if key is None else Idempotency(key=key, body_sha256=_digest(body)),
     )
     announcing.submitted(services.log, services.doorbell, pair)
-    if wait_s is None or not _waited(services, pair, wait_s):
-        return Answer(status=202, body=_pair(pair.user_message, pair.assistant_message))
-    final = services.store.message(principal, pair.assistant_message.id)
-    applied = {"Preference-Applied": f"wait={wait_s:.0f}"}
-    return Answer(status=200, body=_pair(pair.user_message, final), headers=applied)
+    return pair
 
 
 def _content(services: Services, body: NewMessage) -> str:
@@ -114,7 +122,7 @@ def _digest(body: NewMessage) -> bytes:
     return hashlib.sha256(msgspec.json.encode(body)).digest()
 
 
-def _waited(services: Services, pair: Submitted, wait_s: float) -> bool:
+def waited(services: Services, pair: Submitted, wait_s: float) -> bool:
     """Whether the assistant's message is final within `wait_s`; False at once where too many wait already."""
     if pair.assistant_message.status in FINAL:
         return True

@@ -118,6 +118,7 @@ _SECURITY: Final[dict[Access, list[dict[str, list[str]]]]] = {
     Access.ANYBODY: [],
     Access.TOKEN: [{"token": []}],
     Access.TOKEN_OR_TICKET: [{"token": []}, {"ticket": []}],
+    Access.PROTOCOL: [{"token": []}],
 }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from flask import Flask, Response, request
 
 from api import auth
+from api.calls import Access, Call
 from shared.settings import Settings
 
 _SECURITY_HEADERS: Final = {
@@ -20,7 +22,9 @@ _SECURITY_HEADERS: Final = {
 }
 _CORS_ALLOWED: Final = {
     "Access-Control-Allow-Methods": "GET, POST, PATCH, PUT, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer",
+    "Access-Control-Allow-Headers": (
+        "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer, Trpc-Accept"
+    ),
     "Access-Control-Max-Age": "600",
 }
 _MODULES_OF_FRAMES: Final = ("/static/preview/", "/static/vendor/react.js")
@@ -28,15 +32,15 @@ _MODULES_OF_FRAMES: Final = ("/static/preview/", "/static/vendor/react.js")
 _CORS_EXPOSED: Final = "ETag, Location, Preference-Applied, Retry-After"
 
 
-def install(app: Flask, settings: Settings, *, any_origin: frozenset[str] = frozenset()) -> None:
-    """Refuse foreign origins under ``/v1`` before anything else, and put the headers on every answer.
-
-    `any_origin`: the endpoints that every page may call and read.
-    """
+def install(app: Flask, settings: Settings, calls: Iterable[Call]) -> None:
+    """Refuse foreign origins where calls are that not everybody may make, before anything else; put headers on answers."""
+    calls = list(calls)
+    guarded = frozenset(_first_segment(call.path) for call in calls if call.access is not Access.ANYBODY)
+    any_origin = frozenset(call.name for call in calls if call.any_origin)
 
     @app.before_request
     def check_origin() -> Response | None:
-        if not request.path.startswith("/v1/") or request.endpoint in any_origin:
+        if _first_segment(request.path) not in guarded or request.endpoint in any_origin:
             return None
         origin = request.headers.get("Origin")
         auth.check_origin(origin, scheme=request.scheme, host=request.host, allowed=settings.allowed_origins)
@@ -52,6 +56,10 @@ def install(app: Flask, settings: Settings, *, any_origin: frozenset[str] = froz
             response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+def _first_segment(path: str) -> str:
+    return path.split("/", 2)[1]
 
 
 def headers(settings: Settings) -> dict[str, str]:

@@ -24,7 +24,7 @@ from uuid import UUID
 from api import wire
 from api.close_codes import CloseCode
 from api.connections import Connection
-from api.inbound import Answer, Cancel, Closed, Inbound, Misbehaved
+from api.inbound import Answer, Cancel, Closed, Inbound, Misbehaved, Text
 from shared.events import EventId
 from shared.settings import Settings
 
@@ -73,10 +73,31 @@ class ProjectTarget:
         return 0
 
 
-Target: TypeAlias = MessageTarget | ProjectTarget
-
 NOBODY: Final = UUID(int=0)
 """The user of a reader inside this process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserTarget:
+    """Nothing by itself: one user's connection, on which there are readers for what the user asks for."""
+
+    user_id: UUID
+
+    @property
+    def project_id(self) -> UUID:
+        """It stands in no project; its readers do."""
+        return NOBODY
+
+    @property
+    def may_cancel(self) -> bool:
+        return False
+
+    @property
+    def position(self) -> int:
+        return 0
+
+
+Target: TypeAlias = MessageTarget | ProjectTarget | UserTarget
 
 
 class State(Enum):
@@ -171,6 +192,11 @@ class Reader(ABC):
         self.is_paused = False
         if self.channel is not None:
             self.channel.on_resumed(self)
+
+    def withdraw(self, project_id: UUID, user_id: UUID | None) -> None:
+        """That user, or everybody where it is None, has lost the project: close what shows it."""
+        if self.target.project_id == project_id and user_id in (None, self.target.user_id):
+            self.close(CloseCode.WITHDRAWN)
 
 
 class Place(Protocol):
@@ -296,8 +322,7 @@ class SocketReader(ConnectedReader):
             if self._awaits_pong and wire.is_lone_pong(data):
                 self._awaits_pong = False
                 return  # most sockets never say more: no parser is kept for them
-            settings = self.hub.settings
-            self._inbound = Inbound(max_bytes=settings.max_frame_bytes, max_frames_per_s=settings.max_frames_per_second)
+            self._inbound = self.make_inbound()
         self._awaits_pong = False
         if self._closed_with in _NOT_HEARD:
             return
@@ -307,6 +332,14 @@ class SocketReader(ConnectedReader):
             logger.exception("a socket's input could not be handled")
             self.close(CloseCode.BROKEN)
 
+    def make_inbound(self) -> Inbound:
+        settings = self.hub.settings
+        return Inbound(max_bytes=settings.max_frame_bytes, max_frames_per_s=settings.max_frames_per_second)
+
+    def on_text(self, text: str | None) -> None:
+        """A message whose meaning is not ours; None for one that is not text. For sockets that make such an `Inbound`."""
+        raise NotImplementedError
+
     def _hear(self, inbound: Inbound, data: bytes) -> None:
         for said in inbound.feed(data, time.monotonic()):
             match said:
@@ -314,6 +347,10 @@ class SocketReader(ConnectedReader):
                     self.answer(said.data)
                 case Cancel():
                     self.hub.cancel(self, said.message_id)
+                case Text():
+                    self.on_text(said.text)
+                    if self._closed_with in _NOT_HEARD:
+                        return
                 case Misbehaved():
                     self.close(said.code)
                 case Closed():
@@ -346,7 +383,24 @@ class EventStreamReader(ConnectedReader):
     def on_open(self) -> None:
         assert self._connection is not None
         head, self._head = self._head, b""
-        self._connection.write(head + self._framed(wire.RETRY))
+        self._connection.write(head + self._framed(self.opening()))
+
+    def opening(self) -> bytes:
+        """What comes behind the head."""
+        return wire.RETRY
+
+    def heartbeat(self) -> bytes:
+        return wire.HEARTBEAT
+
+    def ending(self, code: CloseCode) -> bytes:
+        """What comes before the end, which `code` brings."""
+        return b""
+
+    def write(self, data: bytes) -> None:
+        """Send some lines of the stream."""
+        if self._connection is not None and data:
+            self.wrote_at_s = self.hub.now_s
+            self._connection.write(self._framed(data))
 
     def _framed(self, data: bytes) -> bytes:
         return wire.chunk(data) if self._chunked else data
@@ -364,15 +418,15 @@ class EventStreamReader(ConnectedReader):
         if code is CloseCode.TOO_SLOW:
             self._connection.abort()
             return
+        self.write(self.ending(code))
         if self._chunked:
             self._connection.write(wire.LAST_CHUNK)
         self._connection.close()
 
     def tick_open(self, now_s: float) -> None:
-        assert self._connection is not None
         if now_s - self.wrote_at_s >= self.hub.settings.heartbeat_socket_s:
+            self.write(self.heartbeat())
             self.wrote_at_s = now_s
-            self._connection.write(self._framed(wire.HEARTBEAT))
 
     def data_received(self, data: bytes) -> None:
         self._unread_bytes += len(data)

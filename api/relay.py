@@ -53,7 +53,13 @@ __all__ = [
 ]
 
 _POOL_THREADS: Final = 4
-_RESTARTS: Final = wire.close_frame(CloseCode.RESTART, CloseCode.RESTART.reason)
+_CALL_THREADS: Final = 4
+DATABASE_THREADS: Final = _POOL_THREADS + _CALL_THREADS
+"""Threads of the relay's that may each hold a connection of the database."""
+MOST_UNKNOWN: Final = 1_000
+"""Sockets of this process whose clients have yet to say who they are."""
+RESTARTS: Final = wire.close_frame(CloseCode.RESTART, CloseCode.RESTART.reason)
+"""What a socket is told that comes while the process stops."""
 
 
 class TooManyReaders(Refused):
@@ -138,12 +144,16 @@ class Relay:
             runner.run(self._serve(ready))
 
     async def _serve(self, ready: threading.Event) -> None:
-        with ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="relay-read") as pool:
+        with (
+            ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="relay-read") as pool,
+            ThreadPoolExecutor(_CALL_THREADS, thread_name_prefix="relay-call") as callers,
+        ):
             self._hub = Hub(
                 redis_url=self._redis_url,
                 sources=self._sources,
                 settings=self._settings,
                 pool=pool,
+                callers=callers,
                 on_cancel=self._on_cancel,
             )
             self._stop = asyncio.Event()
@@ -152,14 +162,19 @@ class Relay:
             ready.set()
             await self._stop.wait()
             await self._hub.close(self._grace_s)
-            pool.shutdown(wait=False, cancel_futures=True)
+            for executor in (pool, callers):
+                executor.shutdown(wait=False, cancel_futures=True)
 
     # --- readers ------------------------------------------------------------------------------------------------
 
     def admit(self, user_id: UUID) -> Admission:
-        """Take a place for one more reader of this user. Raises `TooManyReaders`."""
+        """Take a place for one more reader of this user. Raises `TooManyReaders`.
+
+        `NOBODY` stands for all those who have yet to say who they are.
+        """
         with self._lock:
-            if self._admitted[user_id] >= self._settings.max_sockets_per_user:
+            most = MOST_UNKNOWN if user_id == NOBODY else self._settings.max_sockets_per_user
+            if self._admitted[user_id] >= most:
                 raise TooManyReaders
             self._admitted[user_id] += 1
         return Admission(user_id, self._give_back)
@@ -175,7 +190,7 @@ class Relay:
 
     def adopt_socket(self, sock: socket.socket, target: Target, admission: Admission) -> None:
         """Own a WebSocket whose 101 was sent, and its admission."""
-        self._adopt(sock, lambda hub: SocketReader(hub, target, admission), admission, _RESTARTS)
+        self.adopt(sock, lambda hub: SocketReader(hub, target, admission), admission, RESTARTS)
 
     def adopt_sse(
         self,
@@ -192,20 +207,24 @@ class Relay:
         """
         headers = list(headers)
         head = wire.event_stream_head(headers, chunked=chunked)
-        self._adopt(
+        self.adopt(
             sock,
             lambda hub: EventStreamReader(hub, target, admission, head=head, chunked=chunked),
             admission,
             wire.event_stream_head(headers, chunked=False),
         )
 
-    def _adopt(
+    def adopt(
         self,
         sock: socket.socket,
         make: Callable[[Hub], ConnectedReader],
         admission: Admission,
         goodbye: bytes,
     ) -> None:
+        """Own a connection, its admission and the reader that `make` makes on the loop.
+
+        `goodbye` is what is sent where the relay has stopped.
+        """
         try:
             sock.setblocking(False)
             tune(sock, self._settings)

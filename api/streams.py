@@ -68,7 +68,7 @@ def message_socket(services: Services, *, principal: Principal, message_id: UUID
     The newest attempt from its start, or what follows `after` where that lies in it, then live. The client may send
     `{"type":"cancel"}` and `{"type":"ping"}`.
     """
-    _check_handshake()
+    check_handshake()
     row, may_cancel = services.store.message_for_reader(principal, message_id)
     return SocketGuest(
         relay=services.relay,
@@ -114,7 +114,7 @@ def project_socket(services: Services, *, principal: Principal, project_id: UUID
     unfinished message, then everything as it happens; a reader that comes back starts so again. The client may send
     `{"type":"cancel","messageId":"…"}` and `{"type":"ping"}`.
     """
-    _check_handshake()
+    check_handshake()
     return SocketGuest(
         relay=services.relay,
         target=_project_target(services, principal, project_id),
@@ -196,7 +196,7 @@ def _position(text: str | None, *, header: bool = False) -> EventId | None:
         raise InvalidHeader("Last-Event-ID must be the id of an event.") from None
 
 
-def _check_handshake() -> None:
+def check_handshake() -> None:
     """Raises `InvalidHeader` where RFC 6455, section 4.2.1, asks for something else."""
     headers = request.headers
     try:

@@ -10,7 +10,7 @@ from flask import Flask
 
 from api import announcing
 from api.app import create_app
-from api.relay import Relay
+from api.relay import DATABASE_THREADS, Relay
 from api.services import Probe
 from shared import engine, event_log, migrate
 from shared.doorbell import Doorbell, make_celery
@@ -20,8 +20,6 @@ from shared.records import Principal
 from shared.settings import InvalidSettings, Settings, load
 from shared.store import Store
 
-_RELAY_THREADS = 4
-"""Of the relay's that read rows, beside the request threads."""
 _LATE_S = 30.0
 """A message that waits longer, though it is its turn, has no worker. That is told, and takes no API process away."""
 _SWEEPER_LATE_S = 10.0
@@ -40,7 +38,7 @@ def build(environment: Mapping[str, str]) -> Flask:
 def _build(settings: Settings) -> Flask:
     pool = engine.make_engine(
         settings.database_url.get_secret_value(),
-        pool_size=settings.api_threads + _RELAY_THREADS,
+        pool_size=settings.api_threads + DATABASE_THREADS,
         application="api",
     )
     redis_url = settings.redis_url.get_secret_value()

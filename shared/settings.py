@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     )
     allowed_origins: Names = Field(
         (), alias="CHATRELAY_ALLOWED_ORIGINS", description="browser origins allowed beside the own host"
+    )
+    trpc_transformer: Literal["superjson"] | None = Field(
+        None, alias="CHATRELAY_TRPC_TRANSFORMER", description="`superjson` where tRPC clients are set up with it"
     )
     scripted_model: bool = Field(
         False, alias="CHATRELAY_SCRIPTED_MODEL", description="the page says that the model is the scripted one"

@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 _HERE: Final = Path(__file__).parent
 _PAGE: Final = _HERE.parents[1] / "api" / "static" / "app"
+_TYPES: Final = _HERE.parents[1] / "api" / "static" / "clients"
 _LEAST_NODE: Final = 20
 _INSTALL_TIMEOUT_S: Final = 150.0
 WAIT_S: Final = 60.0
@@ -44,13 +45,29 @@ class Programs:
         _check_node()
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(_HERE / name, directory)
-        for program in (_HERE / "programs").glob("*.mjs"):
+        for program in [*(_HERE / "programs").glob("*.*s"), *_TYPES.glob("*.d.ts")]:
             shutil.copy(program, directory)
         (directory / "page").mkdir()
         for module in _PAGE.glob("*.js"):
             shutil.copy(module, directory / "page")
         _check(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=directory)
         return cls(directory)
+
+    def run_text(self, name: str, source: str, environment: Mapping[str, str]) -> str:
+        """Runs this program to its end: what it prints. It must not fail."""
+        (self._directory / name).write_text(source, encoding="utf-8")
+        own = {**os.environ, **environment}
+        return _check(["node", name], cwd=self._directory, environment=own)
+
+    def compile(self, program: str) -> str:
+        """Has tsc check a TypeScript program, strictly: what it complains of, nothing where all is well."""
+        options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2023,dom"]
+        argv = ["npx", "--no-install", "tsc", *options, "--skipLibCheck", "--allowImportingTsExtensions", program]
+        done = subprocess.run(
+            argv, cwd=self._directory, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
+        )
+        assert done.returncode == 0 or done.stdout, done.stderr
+        return done.stdout
 
     def run(self, program: str, task: object) -> Program:
         """A running program, which was told what to do."""
@@ -172,9 +189,11 @@ def _check_node() -> None:
         raise NodeNotReady(f"Node.js is {version}: these tests need {_LEAST_NODE} or newer")
 
 
-def _check(argv: list[str], *, cwd: Path | None = None) -> str:
+def _check(argv: list[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
     try:
-        done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            argv, cwd=cwd, env=environment, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise NodeNotReady(f"`{' '.join(argv)}` took more than {_INSTALL_TIMEOUT_S:g} s") from None
     if done.returncode != 0:

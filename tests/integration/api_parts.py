@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import redis
 from flask import Flask
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from shared import closing
@@ -107,6 +109,18 @@ class Api:
             first_token_ms=None,
         )
         closing.append_ending(self.store, self.log, ending)
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """The address, ``127.0.0.1:<port>``, of a server that serves the application and gives its connections away."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="server")
+    thread.start()
+    yield f"127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -10,7 +9,6 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
 from api import announcing
 from api.app import create_app
@@ -21,7 +19,7 @@ from shared.event_log import EventLog
 from shared.records import Principal
 from shared.settings import Settings
 from shared.store import Store
-from tests.integration.api_parts import Api
+from tests.integration.api_parts import Api, serving
 
 
 @pytest.fixture
@@ -51,10 +49,5 @@ def api(settings: Settings, store: Store, log: EventLog) -> Iterator[Api]:
 @pytest.fixture
 def served(api: Api) -> Iterator[str]:
     """The address, ``127.0.0.1:<port>``, of a server that serves the API and gives its connections away."""
-    server = make_server("127.0.0.1", 0, api.app, threaded=True)
-    serving = threading.Thread(target=server.serve_forever, args=(0.05,), name="server")
-    serving.start()
-    yield f"127.0.0.1:{server.port}"
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with serving(api.app) as address:
+        yield address

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from api.app import CALLS
+from api.app import CALLS, ROUTES
 from api.calls import Access, Call
 from api.refusals import Unauthorized
 from shared.lifecycle import MemberRole
@@ -68,6 +68,14 @@ AUTHORIZATIONS = [
     "Bearer \u00e9",
     "x" * 5000,
 ]
+
+
+def test_calls_that_authenticate_in_their_protocols_words_are_known() -> None:
+    """Their own tests try each of them: test_trpc_http.py, test_trpc_socket.py. A new one fails here until it is tried."""
+    protocols = {call.name for call in ROUTES if call.access is Access.PROTOCOL}
+    assert protocols == {"trpc_socket", "trpc_get", "trpc_post"}
+    beside = {call.name for call in ROUTES if call not in CALLS and call.access is not Access.PROTOCOL}
+    assert beside == {"trpc_types"}, "guarded calls of protocols belong into GUARDED"
 
 
 @pytest.mark.parametrize("call", GUARDED, ids=lambda call: call.name)

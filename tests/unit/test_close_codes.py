@@ -15,6 +15,7 @@ def test_the_table_holds_what_clients_are_told() -> None:
         1011: True,
         1012: True,
         4008: True,
+        4401: False,
         4403: False,
     }
 

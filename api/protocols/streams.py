@@ -1,0 +1,125 @@
+"""A message as Server-Sent Events in the words of a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from flask import Response, request
+
+from api import origins, wire
+from api.calls import EVENT_STREAM
+from api.close_codes import CloseCode
+from api.handover import HandedOver, take_socket
+from api.protocols.telling import Telling
+from api.readers import EventStreamReader, Following, Place
+from api.relay import Admission, FollowingEnded, Heartbeat, MessageTarget, Relay
+from api.services import Services
+from shared import events
+from shared.event_log import Entry
+
+
+def answer(
+    services: Services,
+    target: MessageTarget,
+    telling: Telling,
+    *,
+    heartbeat: bytes = wire.HEARTBEAT,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The answer to the present request: `target`, which the caller has authorised, as `telling` tells it.
+
+    `heartbeat` is what silence is broken with, `headers` are added to the answer's. Raises `TooManyReaders`.
+    """
+    admission = services.relay.admit(target.user_id)
+    try:
+        connection = take_socket(request.environ)
+    except OSError:
+        admission.release()
+        raise
+    if connection is None:
+        return _in_this_thread(services.relay, target, admission, telling, heartbeat, headers or {})
+    chunked = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
+    own = [*origins.headers(services.settings).items(), *(headers or {}).items()]
+    services.relay.adopt(
+        connection,
+        lambda hub: _ToldStream(
+            hub,
+            target,
+            admission,
+            telling,
+            head=wire.event_stream_head(own, chunked=chunked),
+            chunked=chunked,
+            heartbeat=heartbeat,
+        ),
+        admission,
+        wire.event_stream_head(own, chunked=False),
+    )
+    return HandedOver()
+
+
+class _ToldStream(EventStreamReader):
+    """As `EventStreamReader`, in other words."""
+
+    __slots__ = ("_heartbeat", "_telling")
+
+    def __init__(
+        self,
+        hub: Following,
+        target: MessageTarget,
+        place: Place,
+        telling: Telling,
+        *,
+        head: bytes,
+        chunked: bool,
+        heartbeat: bytes,
+    ) -> None:
+        super().__init__(hub, target, place, head=head, chunked=chunked)
+        self._telling = telling
+        self._heartbeat = heartbeat
+
+    def opening(self) -> bytes:
+        return wire.RETRY + b"".join(self._telling.begin())
+
+    def heartbeat(self) -> bytes:
+        return self._heartbeat
+
+    def deliver(self, frame: wire.Frame) -> None:
+        if self._telling.is_over():
+            return
+        self.write(b"".join(self._telling.tell(frame)))
+        if self._telling.is_over():
+            self.close(CloseCode.FINISHED)
+
+    def ending(self, code: CloseCode) -> bytes:
+        return b"".join(self._telling.end(code))
+
+
+def _in_this_thread(
+    relay: Relay,
+    target: MessageTarget,
+    admission: Admission,
+    telling: Telling,
+    heartbeat: bytes,
+    headers: Mapping[str, str],
+) -> Response:
+    """For servers that give no connection away: the events come through the request's own thread."""
+
+    def lines() -> Iterator[bytes]:
+        yield wire.RETRY
+        yield from telling.begin()
+        code = CloseCode.FINISHED
+        try:
+            for item in relay.follow(target):
+                if isinstance(item, Heartbeat):
+                    yield heartbeat
+                    continue
+                yield from telling.tell(wire.Frame.of(Entry(events.peek(item)[1], item)))
+                if telling.is_over():
+                    break
+        except FollowingEnded as ended:
+            code = ended.code
+        yield from telling.end(code)
+
+    response = Response(lines(), mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no", **headers})
+    response.call_on_close(admission.release)
+    return response
