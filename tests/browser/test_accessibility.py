@@ -156,3 +156,14 @@ def test_a_dialog(
     page.get_by_role("button", name=name).click()
     expect(page.locator("dialog[open]")).to_be_visible()
     check(page, name)
+
+
+def test_the_keys(
+    watch: Callable[..., Watched], site: Site, look: dict[str, Any], check: Callable[[Page, str], None]
+) -> None:
+    page = enter(watch, site, look)
+    page.get_by_role("textbox", name="Message").blur()
+    page.keyboard.press("?")
+    for group in ("In the chat", "In the document"):
+        expect(page.get_by_role("dialog", name="Keys").get_by_role("heading", name=group)).to_be_visible()
+    check(page, "the keys")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.site import STEP_TIMEOUT_MS, Site, Watched
 from tests.stack import Stack
@@ -96,6 +97,33 @@ def test_a_tool_call_unfolds_to_what_it_changed(site: Site, page: Page) -> None:
     expect(page.locator(".change-words")).to_have_text("Changed /meta/backgroundColor")
     expect(page.locator(".changes ins")).to_contain_text('"#1e3a8a"')
     expect(page.locator(".changes del")).not_to_be_empty()
+
+
+def test_what_is_sent_in_a_row_is_stored_in_that_order(site: Site, page: Page) -> None:
+    """However long the way of the first one is."""
+    site.model.say("number", {"text": "Here."})
+    slow: list[Route] = []
+    sent: list[str] = []
+
+    def on_request(route: Route) -> None:
+        if route.request.method != "POST":
+            route.continue_()
+            return
+        sent.append(json.loads(route.request.post_data or "")["content"])
+        if len(sent) == 1:
+            slow.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/v1/projects/*/messages", on_request)
+    with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/messages")):
+        ask(page, "number one")
+    ask(page, "number two")
+    expect(page.locator("li.user .bubble")).to_have_text(["number one", "number two"])
+    slow[0].continue_()
+    expect(page.locator('li.assistant[data-status="success"]')).to_have_count(2)
+    expect(page.locator("li.user .bubble")).to_have_text(["number one", "number two"])
+    assert sent == ["number one", "number two"]
 
 
 def test_what_is_being_written_outlives_a_reload(page: Page) -> None:

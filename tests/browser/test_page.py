@@ -121,23 +121,25 @@ def test_text_is_shown_while_the_model_still_writes(site: Site, open_project: Ca
 def test_every_suggestion_works_without_a_real_model(
     stack: Callable[..., Stack], watch: Callable[..., Watched]
 ) -> None:
-    """One of them builds a component, so that a builder has to be there."""
+    """Each is clicked in a project of its own. One of them builds a component, so that a builder has to be there."""
     own = stack(builders=1)
     site = Site(own.urls[0], own.token, own.model)
     watched = watch(site.origin)
-    enter(watched, site, site.call("POST", "/v1/projects", {"name": "Clip", "template": "video"}))
     page = watched.page
-    suggestions = page.locator("button.suggestion .suggestion-text").all_inner_texts()
-    assert len(suggestions) == 5
-    for number, suggestion in enumerate(suggestions, start=1):
-        ask(page, suggestion)
-        expect(page.locator('li.assistant[data-status="success"]')).to_have_count(number)
+    versions: list[int] = []
+    jobs: list[str] = []
+    for number in range(5):
+        project = site.call("POST", "/v1/projects", {"name": f"Clip {number}", "template": "video"})
+        enter(watched, site, project)
+        expect(page.locator("button.suggestion")).to_have_count(5)
+        page.locator("button.suggestion").nth(number).click()
+        expect(newest(page)).to_have_attribute("data-status", "success")
         assert row_of(site, newest(page))["content"].strip()
-    expect(page.locator('.tool-call[data-state="failed"]')).to_have_count(0)
-    version = page.locator("[data-version]").get_attribute("data-version")
-    assert version == "4", "three of the five change the document"
-    jobs = own.client().get(f"/v1/projects/{row_of(site, newest(page))['projectId']}/jobs").json()["items"]
-    assert [job["status"] for job in jobs] == ["success"], "one of the five builds a component"
+        expect(page.locator('.tool-call[data-state="failed"]')).to_have_count(0)
+        versions.append(site.call("GET", f"/v1/projects/{project['id']}")["version"])
+        jobs += [job["status"] for job in site.call("GET", f"/v1/projects/{project['id']}/jobs")["items"]]
+    assert versions == [2, 2, 2, 1, 1], "three of the five change the document"
+    assert jobs == ["success"], "one of the five builds a component"
 
 
 def test_a_newcomer_without_a_project_is_offered_what_makes_one(site: Site, watch: Callable[..., Watched]) -> None:

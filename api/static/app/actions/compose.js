@@ -21,7 +21,7 @@ export function send(content) {
     state.rewriting.value = null;
     setOutbox([...state.outbox.value, item]);
   });
-  return post(item);
+  return postInOrder(item);
 }
 
 /** Makes a video project, opens it, and asks this in it. */
@@ -39,7 +39,7 @@ export async function tryOut(text) {
 export function sendAgain(key) {
   const item = state.outbox.value.find((waiting) => waiting.key === key);
   changeOutbox(key, { state: "sending", detail: null });
-  return post(item);
+  return postInOrder(item);
 }
 
 /** Gives the text of a message that could not be sent back to the composer. */
@@ -64,8 +64,14 @@ export function restoreUnsent() {
   });
 }
 
-async function post({ key, content, model, onBusy }) {
+/** One after the other: two requests that are under way at once may arrive the other way round. */
+function postInOrder(item) {
   const { visit, client } = session;
+  visit.posted = visit.posted.then(() => post(item, visit, client));
+  return visit.posted;
+}
+
+async function post({ key, content, model, onBusy }, visit, client) {
   try {
     const { userMessage, assistantMessage } = await client.submit(visit.projectId, content, {
       key,

@@ -27,6 +27,8 @@ export class Visit {
     this.isReady = new Promise((resolve) => {
       this.onceReady = resolve;
     });
+    /** Settled once what was sent so far is stored or refused. */
+    this.posted = Promise.resolve();
     this.timers = new Map();
     this.later("ready", READY_WITHIN_MS, this.onceReady);
   }
