@@ -40,6 +40,8 @@ _ALL: Final = "test_everything_fails_at_once.py::test_"
 _BUILDER: Final = "test_a_builder_is_lost.py::test_"
 _REDIS: Final = "test_redis_is_lost.py::test_"
 _WIRE: Final = "test_redis_on_the_wire.py::test_"
+_PROVIDER: Final = "test_the_provider_fails.py::test_"
+_CANCEL: Final = "test_cancels.py::test_"
 
 _REST: Final = "a snapshot, then the rest"
 _PAUSE: Final = "a delay"
@@ -532,6 +534,16 @@ REDIS: Final = (
     ),
 )
 
+FULL: Final = (
+    Row(
+        "Redis full while it cuts everybody off",
+        "maxmemory reached, CLIENT KILL of all",
+        _PAUSE,
+        Promise.NOTHING_LOST,
+        f"{_REDIS}workers_outlive_a_redis_that_is_full_and_cuts_them_off",
+    ),
+)
+
 TOGETHER: Final = (
     Row(
         "both stores away",
@@ -559,4 +571,89 @@ TOGETHER: Final = (
     ),
 )
 
-TABLE: Final = (*PROCESSES, *POSTGRES, *REDIS, *TOGETHER)
+_BROKEN: Final = (
+    "cut with FIN",
+    "cut with RST",
+    "cut in the middle of a line",
+    "cut inside a character",
+    "silent",
+    "without a finish reason",
+    "a line that is no JSON",
+    "bytes that are no UTF-8",
+    "a line that tells of a server's error",
+)
+_REFUSED: Final = (
+    "401",
+    "400",
+    "429 without quota",
+    "500 again and again",
+    "429 again and again",
+    "an empty answer again and again",
+)
+
+PROVIDER: Final = (
+    *(
+        Row(
+            f"provider after text: {how}",
+            "the stream ends so, with half of an answer shown",
+            "a snapshot that takes the text back, then the answer",
+            Promise.ONE_STORY,
+            f"{_PROVIDER}a_stream_that_breaks_after_text_is_begun_anew_and_readers_are_told[{how}]",
+        )
+        for how in _BROKEN
+    ),
+    *(
+        Row(
+            f"provider before text: {how}",
+            "the request is refused so, or answered with nothing",
+            "an error with its code",
+            Promise.NOTHING_LOST,
+            f"{_PROVIDER}a_provider_that_refuses_ends_the_message_with_its_code[{how}]",
+        )
+        for how in _REFUSED
+    ),
+    Row(
+        "provider in the second round",
+        "RST, then 503, behind a tool's effect",
+        "a snapshot of the first round, then the rest",
+        Promise.EXACTLY_ONCE,
+        f"{_PROVIDER}a_provider_that_fails_in_the_second_round_does_not_have_the_first_ones_tools_made_again",
+    ),
+)
+
+CANCELS: Final = tuple(
+    Row(
+        f"cancel {when}",
+        fault,
+        "the text so far, and finalized(cancelled) once",
+        Promise.CANCEL,
+        f"{_CANCEL}{test}",
+    )
+    for when, fault, test in (
+        (
+            "before pickup",
+            "no worker and no sweeper runs",
+            "before_any_worker_takes_it_the_api_commits_it",
+        ),
+        ("while the model thinks", "none", "while_the_model_thinks"),
+        ("mid-delta", "none", "in_the_middle_of_the_text"),
+        (
+            "mid-tool",
+            "the project is locked by somebody else",
+            "while_a_tool_is_at_work_its_effect_stands_or_not_but_never_half",
+        ),
+        ("during a pause before a retry", "the provider answers 429", "during_the_pause_before_a_retry"),
+        ("with Redis down", "kill -9 of Redis", "with_redis_down_the_lease_brings_it"),
+        ("of a lost worker's message", "kill -9 of the worker", "when_its_worker_is_lost_too_the_sweeper_commits_it"),
+        *(
+            (
+                f"racing the end, seed {seed}",
+                "several cancels and the end",
+                f"racing_the_end_the_first_commit_wins[{seed}]",
+            )
+            for seed in range(6)
+        ),
+    )
+)
+
+TABLE: Final = (*PROCESSES, *POSTGRES, *REDIS, *FULL, *PROVIDER, *CANCELS, *TOGETHER)
