@@ -316,6 +316,13 @@ POSTGRES: Final = (
         for what in ("the stored round", "the tool's commit", "the final commit")
     ),
     Row(
+        "Postgres slow",
+        "every piece of bytes takes 50 ms longer, both ways",
+        _PAUSE,
+        Promise.NOTHING_LOST,
+        f"{_PG}postgres_answers_slowly",
+    ),
+    Row(
         "a row locked",
         "its lease cannot be renewed, another one's can",
         "a delay; for the other, nothing",

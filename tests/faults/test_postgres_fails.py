@@ -302,3 +302,16 @@ def test_a_web_process_that_lost_postgres_goes_on_telling_what_comes(fragile: St
         link.undo()
         row = finished(person, audience, message_id, web=1)
     assert (row["status"], row["content"], row["attempt"]) == ("success", WHOLE, 1)
+
+
+def test_postgres_answers_slowly(fragile: Stack, person: Person) -> None:
+    """Every statement of every process takes longer: nothing is lost, and nobody gives up."""
+    play_patch(fragile, "slowly")
+    fragile.model.release(HOLD)
+    for link in fragile.links("postgres"):
+        link.slow(0.05)
+    message_id = person.submit(person.project(document={"list": []}), "slowly")
+    with person.audience(message_id) as audience:
+        row = finished(person, audience, message_id)
+    check_patched_once(fragile, person, row)
+    assert (row["attempt"], tries_of(fragile, message_id)) == (1, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -136,6 +137,19 @@ def test_a_connection_is_cut_after_so_many_bytes_of_the_answer(link: Link, clien
     trap.wait()
     assert client.recv(1 << 16) == b"GET"
     assert client.recv(1 << 16) == b""
+
+
+def test_a_slow_way_takes_longer_and_keeps_the_order(link: Link, client: socket.socket) -> None:
+    link.slow(0.1, Way.DOWN)
+    began_at = time.monotonic()
+    assert _said(client, b"one") == b"ONE"
+    assert time.monotonic() - began_at >= 0.1
+    client.sendall(b"two")
+    client.sendall(b"three")
+    received = b""
+    while len(received) < len("twothree"):
+        received += client.recv(1 << 16)
+    assert received == b"TWOTHREE"
 
 
 def test_a_connection_is_held_until_it_is_released(link: Link, client: socket.socket) -> None:
