@@ -274,8 +274,8 @@ def hear_one(socket: Line, told: dict[int, list[Json]]) -> None:
 # --- access that ends, and servers that end ---------------------------------------------------------------------
 
 
-def test_who_loses_a_project_loses_its_subscriptions_and_nothing_else(api: Api, served: str) -> None:
-    """At once; the socket goes on, and so does what it follows in another project."""
+def test_who_loses_a_project_loses_its_subscriptions_and_nothing_else(api: Api) -> None:
+    """At once, and not when somebody next looks; the socket goes on, and so does what it follows in another project."""
     owner, member = api.person(), api.person()
     theirs, mine = owner.project()["id"], member.project()["id"]
     path = f"/v1/projects/{theirs}/members/{member.name}"
@@ -283,7 +283,7 @@ def test_who_loses_a_project_loses_its_subscriptions_and_nothing_else(api: Api, 
     lost, kept = owner.pair(theirs), member.pair(mine)
     writer = Writer(api, kept)
     Writer(api, lost)
-    with line(served, member) as socket:
+    with serving(api.new_app(idle_check_s=3600.0)) as address, line(address, member) as socket:
         socket.send(follow(1, lost), follow(2, kept))
         statuses = 0
         while statuses < 2:
