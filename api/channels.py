@@ -319,8 +319,6 @@ class MessageChannel(Channel):
                 return
             reader.position = frame.position
             reader.deliver(frame)
-            if reader.state is State.LEFT:
-                return  # that was all that it wants
         reader.position = decision.position
         reader.is_compacted = False
         match decision.verdict:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 from websockets.exceptions import InvalidStatus
 
-from tests.integration.api_parts import Api, Person, answered, refused, serving
+from shared import events
+from shared.event_log import Entry
+from shared.events import EventId, Snapshot, Status, StreamEvent
+from tests.integration.api_parts import Api, Person, answered, job_made, refused, serving
 from tests.integration.trpc_parts import Json, Line, Writer, fold, follow, line, query, stop
 
 
@@ -274,8 +278,8 @@ def hear_one(socket: Line, told: dict[int, list[Json]]) -> None:
 # --- access that ends, and servers that end ---------------------------------------------------------------------
 
 
-def test_who_loses_a_project_loses_its_subscriptions_and_nothing_else(api: Api, served: str) -> None:
-    """At once; the socket goes on, and so does what it follows in another project."""
+def test_who_loses_a_project_loses_its_subscriptions_and_nothing_else(api: Api) -> None:
+    """At once, and not when somebody next looks; the socket goes on, and so does what it follows in another project."""
     owner, member = api.person(), api.person()
     theirs, mine = owner.project()["id"], member.project()["id"]
     path = f"/v1/projects/{theirs}/members/{member.name}"
@@ -283,7 +287,7 @@ def test_who_loses_a_project_loses_its_subscriptions_and_nothing_else(api: Api, 
     lost, kept = owner.pair(theirs), member.pair(mine)
     writer = Writer(api, kept)
     Writer(api, lost)
-    with line(served, member) as socket:
+    with serving(api.new_app(idle_check_s=3600.0)) as address, line(address, member) as socket:
         socket.send(follow(1, lost), follow(2, kept))
         statuses = 0
         while statuses < 2:
@@ -355,3 +359,32 @@ def test_a_synchronous_call_holds_up_nothing_and_is_answered_once_its_answer_is_
     exchange = answer["result"]["data"]
     assert exchange["userMessage"]["content"] == "Hello?"
     assert (exchange["assistantMessage"]["content"], exchange["assistantMessage"]["status"]) == ("Hello!", "success")
+
+
+# --- after a job was handed over --------------------------------------------------------------------------------
+
+
+def test_who_comes_back_after_the_builder_has_begun_goes_on_with_its_attempt(
+    api: Api, served: str, anna: Person
+) -> None:
+    """A `complete` with the text so far, then what the builder tells."""
+    project_id = anna.project()["id"]
+    _, message_id = job_made(api, anna, project_id)
+    claim = api.store.claim_build(uuid.UUID(message_id), "test", lease_s=60, max_tries=3)
+    assert claim is not None
+    base: Json = {"message_id": message_id, "ts": 1}
+    begun: list[StreamEvent] = [
+        Snapshot(id="2-0", content="I build it.", status="building", tool_calls=(), reason="attempt", **base),
+        Status(id="2-1", status="building", **base),
+    ]
+    entries = [Entry(EventId.parse(event.id), events.encode(event)) for event in begun]
+    assert api.log.append(uuid.UUID(message_id), entries).word == "ok"
+    pair = {"assistantMessage": {"id": message_id, "projectId": project_id}}
+    with line(served, anna) as socket:
+        socket.send(follow(1, pair, after="1-0"))
+        assert [(event["id"], event["type"]) for event in socket.until_type("status", 1)] == [
+            ("2-0", "complete"),
+            ("2-1", "status"),
+        ]
+        socket.send(follow(2, pair, after="2-0"))
+        assert [event["id"] for event in socket.until_type("status", 2)] == ["2-1"]

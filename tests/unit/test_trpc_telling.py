@@ -19,9 +19,9 @@ from api.protocols.trpc.telling import SocketTelling, StreamTelling
 from api.wire import Frame
 from shared import events
 from shared.event_log import Entry
-from shared.events import EventId, Finalized, Snapshot, StreamEvent
+from shared.events import Delta, EventId, Finalized, Snapshot, Status, StreamEvent
 from shared.transcript import Transcript, fold
-from tests.strategies import LegalLog, legal_logs
+from tests.strategies import MESSAGE_ID, LegalLog, legal_logs
 
 SEVEN = {"status", "delta", "tool_start", "tool_result", "complete", "error", "finalized"}
 PATH = "chat.streamResponse"
@@ -101,6 +101,24 @@ def test_who_resumes_after_any_event_shows_the_same(log: LegalLog, data: st.Data
     text, status = shown(had)
     resumed_text, resumed_status = shown(rest, text)
     assert (resumed_text, resumed_status or status) == shown(results)
+
+
+def test_a_client_that_is_cut_off_within_a_cancellation_gets_all_of_it_again() -> None:
+    """The `error` has the id before the end's, so that who has it alone is still owed the end; and keeps the text."""
+    base = {"message_id": MESSAGE_ID, "ts": 1}
+    log: list[StreamEvent] = [
+        Status(id="1-0", status="thinking", **base),  # type: ignore[arg-type]
+        Delta(id="1-1", content="Half", **base),  # type: ignore[arg-type]
+        Finalized(id="1-2", status="cancelled", **base),  # type: ignore[arg-type]
+    ]
+    results = told(log)
+    assert [(result["id"], result["data"]["data"]["type"]) for result in results[2:]] == [
+        ("1-1", "error"),
+        ("1-2", "finalized"),
+    ]
+    assert shown(results) == ("Half", "error")
+    again = told(event for event in log if EventId.parse(event.id) > EventId.parse(results[2]["id"]))
+    assert shown(again, "Half") == ("Half", "error")
 
 
 @given(legal_logs())
