@@ -6,11 +6,13 @@ answer is kept.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, assert_never, cast
+from unittest import mock
 from uuid import UUID
 
-from api import wire
+from api import catch_up, wire
 from api.catch_up import Reading, Sources, Verdict, Want, is_current
 from shared import events, outcomes
 from shared.errors import LogUnavailable, StoreUnavailable
@@ -194,12 +196,19 @@ class Owed(NamedTuple):
 
 @_kept
 def owed(
-    view: RowView | None, log: tuple[Event, ...] | None, after: EventId, is_compacted: bool, is_patient: bool
+    view: RowView | None,
+    log: tuple[Event, ...] | None,
+    after: EventId,
+    is_compacted: bool,
+    is_patient: bool,
+    *,
+    whole_beginning: bool = True,
 ) -> Owed:
-    """What a reader at `after` is sent, given the row and the log."""
+    """What a reader at `after` is sent, given the row and the log. Without `whole_beginning` half a text is good enough."""
     want = Want(after, is_compacted)
     sources = Sources(cast(EventLog, _Log(log)), cast(Any, _Rows(view)))
-    decision = sources.decisions(MESSAGE, [want], is_patient=is_patient, redis_is_up=log is not None)[want]
+    with nullcontext() if whole_beginning else mock.patch.object(catch_up, "_is_beheaded", return_value=False):
+        decision = sources.decisions(MESSAGE, [want], is_patient=is_patient, redis_is_up=log is not None)[want]
     return Owed(
         tuple(event_of(frame.payload) for frame in decision.frames), wire.unpack(decision.position), decision.verdict
     )

@@ -109,7 +109,14 @@ def _is_behind(rules: Rules, state: State) -> bool:
 def _settled(rules: Rules, state: State, log: tuple[Event, ...] | None) -> State:
     """`_on_decisions`: what is owed, then what came meanwhile."""
     reader, broken = state.reader, ""
-    owed = product.owed(reader.view, log, reader.position, reader.is_compacted, reader.is_patient)
+    owed = product.owed(
+        reader.view,
+        log,
+        reader.position,
+        reader.is_compacted,
+        reader.is_patient,
+        whole_beginning=rules.mechanisms.whole_beginning,
+    )
     for event in owed.events:
         if not broken:
             reader, broken = _heard(reader, event)

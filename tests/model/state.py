@@ -237,6 +237,9 @@ class Mechanisms(NamedTuple):
     """A new attempt opens with one."""
     id_fence: bool = True
     lost_check: bool = True
+    """The log takes only what stands after its last event."""
+    whole_beginning: bool = True
+    """A log whose first event is not an attempt's first shows nothing to who begins there."""
     subscribe_first: bool = True
     stored_ending: bool = True
     lease_check: bool = True

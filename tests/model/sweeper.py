@@ -90,9 +90,11 @@ def _looked(state: State) -> Closing:
     row = state.row
     content, above = row.content, 0
     if state.redis_is_up and state.log:
-        above = state.log[-1].id.attempt
-        if above == row.attempt and not product.is_terminal(state.log[-1]):
-            content = product.text_of(product.newest_attempt(state.log))
+        last, shown = state.log[-1], product.newest_attempt(state.log)
+        above = last.id.attempt
+        row_knows_more = row.last is not None and last.id < row.last
+        if above == row.attempt and not row_knows_more and not product.is_terminal(last) and shown[0].id.n == 0:
+            content = product.text_of(shown)
     return Closing(row.attempt, content, above, row.cancel)
 
 

@@ -1,6 +1,6 @@
 """What each mechanism is for: left out, the model finds the shortest way to a broken promise, and the test prints it.
 
-Three of them break nothing when they alone are missing, since another one stands behind each; these tests say which, and
+Some of them break nothing when they alone are missing, since another one stands behind each; these tests say which, and
 that both together break something.
 """
 
@@ -32,7 +32,6 @@ _BREAKS: Final = {
     "idle_check": Case(promises.STUCK, Fault.LOST_MESSAGE),
     "snapshot": Case(promises.OTHER_TEXT, Fault.KILL),
     "id_fence": Case(promises.LOG_GOES_BACK, Fault.PAUSE),
-    "lost_check": Case(promises.GAP, Fault.WIPE),
     "stored_ending": Case(promises.LET_GO, None),
     "lease_check": Case(promises.EXPIRED_APPENDS, Fault.PAUSE),
 }
@@ -61,7 +60,9 @@ def test_one_fault_or_none_breaks_a_promise_without(mechanism: str) -> None:
 
 
 def test_every_mechanism_is_left_out_somewhere() -> None:
-    assert {*_BREAKS, "subscribe_first", "repeatable_finalize"} == set(Mechanisms._fields)
+    assert {*_BREAKS, "subscribe_first", "repeatable_finalize", "lost_check", "whole_beginning"} == set(
+        Mechanisms._fields
+    )
 
 
 def test_a_subscription_that_comes_after_the_read_costs_time_and_the_idle_check_mends_it() -> None:
@@ -71,6 +72,16 @@ def test_a_subscription_that_comes_after_the_read_costs_time_and_the_idle_check_
     trace = _trace(Bounds(faults=0), "subscribe_first", "idle_check")
     assert trace is not None
     assert trace.promise == promises.STUCK
+
+
+def test_a_log_that_takes_events_without_those_before_them_costs_time_since_no_reader_believes_its_beginning() -> None:
+    """Either check alone keeps a reader from half a text; with the first one, its worker knows too and begins anew."""
+    wipe = Bounds(faults=1, kinds=frozenset({Fault.WIPE}))
+    assert _trace(wipe, "lost_check") is None
+    assert _trace(wipe, "whole_beginning") is None
+    trace = _trace(wipe, "lost_check", "whole_beginning")
+    assert trace is not None
+    assert trace.promise == promises.GAP
 
 
 def test_an_end_whose_commit_cannot_be_repeated_is_told_by_the_sweeper() -> None:
