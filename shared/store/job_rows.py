@@ -10,9 +10,8 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from shared.lifecycle import JobStatus
 from shared.models import ComponentJob, LedgerEntry
 from shared.records import BuiltComponent, Job, Lease
+from shared.store import turn_statements as statements
 
-_MOST_COMPONENTS: Final = 20
-"""Of a project's, that the model is told of."""
 OPEN: Final = (JobStatus.PENDING, JobStatus.BUILDING)
 
 JOB_COLUMNS: Final[tuple[Any, ...]] = (
@@ -80,12 +79,7 @@ def has_job(connection: Connection, lease: Lease) -> bool:
 
 def built_components(connection: Connection, project_id: UUID) -> tuple[BuiltComponent, ...]:
     """The newest that were built, newest first, with the beginning of their descriptions."""
-    rows = connection.execute(
-        select(ComponentJob.id, ComponentJob.name, func.left(ComponentJob.effect_description, 200).label("description"))
-        .where(ComponentJob.project_id == project_id, ComponentJob.status == JobStatus.SUCCESS)
-        .order_by(ComponentJob.id.desc())
-        .limit(_MOST_COMPONENTS)
-    )
+    rows = connection.execute(statements.COMPONENTS, {"project": project_id})
     return tuple(BuiltComponent(id=row.id, name=row.name, description=row.description) for row in rows)
 
 

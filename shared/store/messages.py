@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Uuid, bindparam, func, insert, select, update
 
 from shared.errors import (
     AlreadyFinal,
@@ -43,6 +43,20 @@ class SubmitLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens_per_day: int | None
 
 
+# what every submit says is built once: that costs several times what saying it does
+_user = bindparam("user", type_=Uuid())
+_ASK: Final = insert(Message).returning(Message.id)
+_ENQUEUE: Final = insert(Message).values(enqueued_at=func.clock_timestamp(), rung_at=func.now()).returning(Message.id)
+_SHOWN: Final = select(*MESSAGE_COLUMNS).where(
+    Message.id.in_((bindparam("first", type_=Uuid()), bindparam("second", type_=Uuid())))
+)
+_LOCK_USER: Final = select(User.id).where(User.id == _user).with_for_update(key_share=True)
+_UNFINISHED: Final = (
+    select(func.count()).select_from(Message).where(Message.author_id == _user, Message.status.in_(UNFINISHED))
+)
+_TAKE_NUMBER: Final = update(Project).where(Project.id == bindparam("project", type_=Uuid()))
+
+
 class MessageStore(Transactions):
     def submit(
         self,
@@ -69,33 +83,29 @@ class MessageStore(Transactions):
             _check_limits(connection, principal, limits)
             number, interrupted = _take_number(connection, project, on_busy)
             user_message_id = connection.execute(
-                insert(Message)
-                .values(
-                    project_id=project_id,
-                    author_id=principal.user_id,
-                    role=Role.USER,
-                    kind=MessageKind.MESSAGE,
-                    status=MessageStatus.SUCCESS,
-                    content=content,
-                )
-                .returning(Message.id)
+                _ASK,
+                {
+                    "project_id": project_id,
+                    "author_id": principal.user_id,
+                    "role": Role.USER,
+                    "kind": MessageKind.MESSAGE,
+                    "status": MessageStatus.SUCCESS,
+                    "content": content,
+                },
             ).scalar_one()
             assistant_message_id = connection.execute(
-                insert(Message)
-                .values(
-                    project_id=project_id,
-                    author_id=principal.user_id,
-                    role=Role.ASSISTANT,
-                    kind=MessageKind.STATUS,
-                    status=MessageStatus.PENDING,
-                    model=model,
-                    reply_to=user_message_id,
-                    queue_number=number,
-                    waits=on_busy is not OnBusy.PARALLEL,
-                    enqueued_at=func.clock_timestamp(),
-                    rung_at=func.now(),
-                )
-                .returning(Message.id)
+                _ENQUEUE,
+                {
+                    "project_id": project_id,
+                    "author_id": principal.user_id,
+                    "role": Role.ASSISTANT,
+                    "kind": MessageKind.STATUS,
+                    "status": MessageStatus.PENDING,
+                    "model": model,
+                    "reply_to": user_message_id,
+                    "queue_number": number,
+                    "waits": on_busy is not OnBusy.PARALLEL,
+                },
             ).scalar_one()
             if idempotency is not None:
                 connection.execute(
@@ -107,7 +117,7 @@ class MessageStore(Transactions):
                         assistant_message_id=assistant_message_id,
                     )
                 )
-            return _pair(connection, assistant_message_id, repeated=False, interrupted=interrupted)
+            return _pair(connection, user_message_id, assistant_message_id, repeated=False, interrupted=interrupted)
 
     def message(self, principal: Principal, message_id: UUID) -> MessageRecord:
         """Raises `NotFound`."""
@@ -253,7 +263,9 @@ def _known(
     connection: Connection, principal: Principal, project_id: UUID, idempotency: Idempotency
 ) -> Submitted | None:
     row = connection.execute(
-        select(IdempotencyKey.body_sha256, IdempotencyKey.assistant_message_id).where(
+        select(IdempotencyKey.body_sha256, IdempotencyKey.assistant_message_id, Message.reply_to)
+        .join(Message, Message.id == IdempotencyKey.assistant_message_id)
+        .where(
             IdempotencyKey.user_id == principal.user_id,
             IdempotencyKey.project_id == project_id,
             IdempotencyKey.key == idempotency.key,
@@ -263,26 +275,31 @@ def _known(
         return None
     if row.body_sha256 != idempotency.body_sha256:
         raise IdempotencyMismatch
-    return _pair(connection, row.assistant_message_id, repeated=True)
+    return _pair(connection, row.reply_to, row.assistant_message_id, repeated=True)
 
 
 def _pair(
-    connection: Connection, assistant_message_id: UUID, *, repeated: bool, interrupted: tuple[UUID, ...] = ()
+    connection: Connection,
+    user_message_id: UUID,
+    assistant_message_id: UUID,
+    *,
+    repeated: bool,
+    interrupted: tuple[UUID, ...] = (),
 ) -> Submitted:
-    assistant = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == assistant_message_id)).one()
-    user = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == assistant.reply_to)).one()
-    records = message_records(connection, [user, assistant])
-    return Submitted(user_message=records[0], assistant_message=records[1], repeated=repeated, interrupted=interrupted)
+    rows = connection.execute(_SHOWN, {"first": user_message_id, "second": assistant_message_id}).all()
+    shown = {record.id: record for record in message_records(connection, rows)}
+    return Submitted(
+        user_message=shown[user_message_id],
+        assistant_message=shown[assistant_message_id],
+        repeated=repeated,
+        interrupted=interrupted,
+    )
 
 
 def _check_limits(connection: Connection, principal: Principal, limits: SubmitLimits) -> None:
     # the user's row serialises submits of one user in several projects
-    connection.execute(select(User.id).where(User.id == principal.user_id).with_for_update(key_share=True))
-    unfinished = connection.execute(
-        select(func.count())
-        .select_from(Message)
-        .where(Message.author_id == principal.user_id, Message.status.in_(UNFINISHED))
-    ).scalar_one()
+    connection.execute(_LOCK_USER, {"user": principal.user_id})
+    unfinished = connection.execute(_UNFINISHED, {"user": principal.user_id}).scalar_one()
     if unfinished >= limits.max_unfinished:
         raise TooManyUnfinished
     if limits.max_tokens_per_day is not None:
@@ -303,7 +320,7 @@ def _midnight() -> datetime:
 def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> tuple[int, tuple[UUID, ...]]:
     """The next message's number in the queue of a locked project, and whom it interrupts. Raises `Busy`."""
     number = project.newest_queue_number + 1
-    connection.execute(update(Project).where(Project.id == project.id).values(newest_queue_number=number))
+    connection.execute(_TAKE_NUMBER, {"project": project.id, "newest_queue_number": number})
     if on_busy not in (OnBusy.REJECT, OnBusy.INTERRUPT):
         return number, ()
     pending = connection.execute(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Text, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Text, Uuid, bindparam, cast, delete, func, insert, select, update
 
 from shared.errors import Forbidden, NotFound, PatchRejected, VersionMismatch
 from shared.lifecycle import UNFINISHED, MemberRole
@@ -185,6 +185,26 @@ def role_in(connection: Connection, principal: Principal, project_id: UUID) -> M
     return role
 
 
+# what every submit and every patch ask is built once
+_LOCK: Final = (
+    select(Project.id)
+    .join(Member, Member.project_id == Project.id)
+    .where(
+        Project.id == bindparam("project", type_=Uuid()),
+        Member.user_id == bindparam("user", type_=Uuid()),
+    )
+    .with_for_update(of=Project)
+)
+_SEEN: Final = (
+    select(Project.__table__, Member.role)
+    .join(Member, Member.project_id == Project.id)
+    .where(
+        Project.id == bindparam("project", type_=Uuid()),
+        Member.user_id == bindparam("user", type_=Uuid()),
+    )
+)
+
+
 def lock_project(
     connection: Connection, principal: Principal, project_id: UUID, roles: frozenset[MemberRole]
 ) -> Row[Any]:
@@ -192,12 +212,7 @@ def lock_project(
 
     Raises `NotFound` for a stranger, `Forbidden` for a member with another role.
     """
-    held = connection.execute(
-        select(Project.id)
-        .join(Member, Member.project_id == Project.id)
-        .where(Project.id == project_id, Member.user_id == principal.user_id)
-        .with_for_update(of=Project)
-    ).one_or_none()
+    held = connection.execute(_LOCK, {"project": project_id, "user": principal.user_id}).one_or_none()
     if held is None:
         raise NotFound
     # in a statement of its own: the first saw the members as they were before it waited for the lock
@@ -209,11 +224,7 @@ def lock_project(
 
 def seen_project(connection: Connection, principal: Principal, project_id: UUID) -> Row[Any]:
     """The project's row with the caller's `role`. Raises `NotFound` for a stranger."""
-    row = connection.execute(
-        select(Project.__table__, Member.role)
-        .join(Member, Member.project_id == Project.id)
-        .where(Project.id == project_id, Member.user_id == principal.user_id)
-    ).one_or_none()
+    row = connection.execute(_SEEN, {"project": project_id, "user": principal.user_id}).one_or_none()
     if row is None:
         raise NotFound
     return row

@@ -21,7 +21,8 @@ from shared.records import Ending
 from shared.store.builds import buildable
 from shared.store.rows import made_calls, stored_rounds, usage
 from shared.store.transactions import Transactions
-from shared.store.turns import claimable, clocks, timing, write_ending
+from shared.store.turn_statements import CLAIMABLE, CLOCKS
+from shared.store.turns import timing, write_ending
 
 
 class CloseReason(StrEnum):
@@ -76,7 +77,7 @@ class SweepStore(Transactions):
 
     def ring_for(self, *, limit: int, again_s: float) -> list[UUID]:
         """Messages whose turn it is and that nobody took, each at most once in `again_s`; marked as rung for."""
-        return self._rung(claimable(), limit, again_s)
+        return self._rung(CLAIMABLE, limit, again_s)
 
     def ring_builders_for(self, *, limit: int, again_s: float) -> list[UUID]:
         """Messages whose component nobody builds, each at most once in `again_s`; marked as rung for."""
@@ -156,7 +157,7 @@ class SweepStore(Transactions):
                     Message.lease_owner,
                     Message.usage,
                     Message.first_token_ms,
-                    *clocks(),
+                    *CLOCKS,
                 )
                 .where(Message.id == message_id)
                 .with_for_update(skip_locked=True)
@@ -224,7 +225,7 @@ class SweepStore(Transactions):
         """Seconds for which the oldest message whose turn it is has waited for a worker; 0 where none waits."""
         with self._transaction() as connection:
             waited = func.extract("epoch", func.clock_timestamp() - Message.enqueued_at)
-            return float(connection.execute(select(func.coalesce(func.max(waited), 0)).where(claimable())).scalar_one())
+            return float(connection.execute(select(func.coalesce(func.max(waited), 0)).where(CLAIMABLE)).scalar_one())
 
     def sweeper_came_round(self, name: str) -> None:
         """A sweeper's sign of life, at the begin of each round. Signs of those that are gone are forgotten after a day."""

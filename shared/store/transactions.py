@@ -26,22 +26,35 @@ class Transactions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._each_by_itself = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except (OperationalError, InterfaceError, PoolTimeoutError, InvalidRequestError) as error:
-            raise StoreUnavailable from error
-        except DBAPIError as error:
-            code = getattr(error.orig, "pgcode", None) or ""
-            if error.connection_invalidated or code.startswith(_PASSING):
-                raise StoreUnavailable from error
-            if code in _MISSING:
-                raise NotMigrated from error
-            raise
+        with _translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _statement(self) -> Iterator[Connection]:
+        """For one statement, which is a transaction of its own: a third of the round trips."""
+        with _translated(), self._each_by_itself.connect() as connection:
+            yield connection
 
     def close(self) -> None:
         """Give back every connection."""
         self._engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The driver's errors in our words."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError, InvalidRequestError) as error:
+        raise StoreUnavailable from error
+    except DBAPIError as error:
+        code = getattr(error.orig, "pgcode", None) or ""
+        if error.connection_invalidated or code.startswith(_PASSING):
+            raise StoreUnavailable from error
+        if code in _MISSING:
+            raise NotMigrated from error
+        raise

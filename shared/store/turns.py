@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from itertools import accumulate
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.orm import aliased
 
 from shared import events
 from shared.errors import Fenced, PatchRejected, SchemaViolation
@@ -38,13 +36,11 @@ from shared.records import (
     StoredRound,
     ToolEffect,
 )
+from shared.store import turn_statements as statements
 from shared.store.job_rows import built_components, end_open_job, has_job, start_job, write_job
 from shared.store.projects import change_document
 from shared.store.rows import ledger, stored_rounds, tool_effect
 from shared.store.transactions import Transactions
-
-_MOST_PAIRS: Final = 200
-"""Of a project's questions and answers, that the model is shown."""
 
 
 class EditDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,32 +80,6 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 Effect: TypeAlias = EditDocument | StartJob | Told
 
 
-def claimable(message: Any = Message) -> Any:
-    """Whose turn it is: pending, held by nobody, not asked to end, and first of those that wait in its project.
-
-    A lease that ran out is taken by the sweeper first, which counts the try.
-    """
-    return and_(
-        message.status == MessageStatus.PENDING,
-        message.lease_owner.is_(None),
-        message.cancel_requested_at.is_(None),
-        _is_first(message),
-    )
-
-
-def _is_first(message: Any = Message) -> Any:
-    """It waits for nobody, or nobody that is pending stands before it in its project."""
-    earlier = aliased(Message)
-    return or_(
-        message.waits.is_(False),
-        ~exists().where(
-            earlier.project_id == message.project_id,
-            earlier.status == MessageStatus.PENDING,
-            earlier.queue_number < message.queue_number,
-        ),
-    )
-
-
 class _OutOfTurn(Exception):
     """Somebody else goes first."""
 
@@ -128,30 +98,17 @@ class TurnStore(Transactions):
     def _claim(self, message_id: UUID, owner: str, *, lease_s: float, max_tries: int) -> Claim | None:
         with self._transaction() as connection:
             row = connection.execute(
-                update(Message)
-                .where(Message.id == message_id, or_(and_(Message.tries < max_tries, claimable()), is_of(owner)))
-                .values(
-                    attempt=case((is_of(owner), Message.attempt), else_=Message.attempt + 1),
-                    lease_owner=owner,
-                    lease_until=func.clock_timestamp() + timedelta(seconds=lease_s),
-                    claimed_at=func.coalesce(Message.claimed_at, func.clock_timestamp()),
-                    updated_at=func.now(),
-                )
-                .returning(
-                    Message.project_id,
-                    Message.attempt,
-                    Message.run,
-                    Message.tries,
-                    Message.model,
-                    Message.content,
-                    Message.first_token_ms,
-                    func.extract("epoch", func.clock_timestamp() - Message.claimed_at).label("run_age_s"),
-                    func.extract("epoch", func.clock_timestamp() - Message.enqueued_at).label("enqueued_age_s"),
-                )
+                statements.CLAIM,
+                {
+                    "message": message_id,
+                    "owner": owner,
+                    "lease": timedelta(seconds=lease_s),
+                    "max_tries": max_tries,
+                },
             ).one_or_none()
             if row is None:
                 return None
-            if not connection.execute(select(_is_first()).where(Message.id == message_id)).scalar_one():
+            if not connection.execute(statements.STANDS_FIRST, {"message": message_id}).scalar_one():
                 # somebody was put in front while the update waited for the row: its own look at the queue was older
                 raise _OutOfTurn
             rounds: Sequence[StoredRound] = ()
@@ -252,46 +209,25 @@ class TurnStore(Transactions):
     def context(self, lease: Lease, *, max_tokens: int) -> Context:
         """The project as it is now, and the newest of the messages that were answered before this one."""
         with self._transaction() as connection:
-            project = connection.execute(
-                select(Project.document, Project.version, Project.schema).where(Project.id == lease.project_id)
+            asked = connection.execute(
+                statements.ASKED, {"message": lease.message_id, "project": lease.project_id}
             ).one_or_none()
-            mine = connection.execute(select(Message.reply_to).where(Message.id == lease.message_id)).one_or_none()
-            if project is None or mine is None:
+            if asked is None:
                 raise Fenced
-            asked = connection.execute(select(Message.content).where(Message.id == mine.reply_to)).scalar_one()
-            answered = aliased(Message)
-            chars = func.char_length(Message.content) + func.char_length(answered.content)
-            measured = connection.execute(
-                select(answered.id, chars.label("chars"))
-                .join(Message, answered.reply_to == Message.id)
-                .where(
-                    Message.project_id == lease.project_id,
-                    Message.role == Role.USER,
-                    Message.id < mine.reply_to,
-                    answered.status != MessageStatus.PENDING,
-                )
-                .order_by(Message.id.desc())
-                .limit(_MOST_PAIRS)
-            ).all()
-            # an answer may have a megabyte: what does not fit is not fetched
-            tokens = accumulate(row.chars // 4 for row in measured)
-            fitting = [row.id for row, sum_ in zip(measured, tokens, strict=True) if sum_ <= max_tokens]
             pairs = connection.execute(
-                select(Message.content.label("question"), answered.content.label("answer"))
-                .join(answered, answered.reply_to == Message.id)
-                .where(answered.id.in_(fitting))
-                .order_by(Message.id.desc())
+                statements.PAIRS,
+                {"project": lease.project_id, "before": asked.reply_to, "max_tokens": max_tokens},
             )
-            history = [HistoryMessage(role=Role.USER, content=asked)]
+            history = [HistoryMessage(role=Role.USER, content=asked.content)]
             for pair in pairs:
                 if pair.answer:
                     history.append(HistoryMessage(role=Role.ASSISTANT, content=pair.answer))
                 history.append(HistoryMessage(role=Role.USER, content=pair.question))
             components = built_components(connection, lease.project_id)
         return Context(
-            document=project.document,
-            version=project.version,
-            schema=project.schema,
+            document=asked.document,
+            version=asked.version,
+            schema=asked.schema,
             history=tuple(reversed(history)),
             components=components,
         )
@@ -418,18 +354,7 @@ class TurnStore(Transactions):
         builder's success. Safe to repeat: where this very end was committed before, its stored events are answered again.
         """
         with self._transaction() as connection:
-            row = connection.execute(
-                select(
-                    Message.status,
-                    Message.attempt,
-                    Message.lease_owner,
-                    Message.ending,
-                    Message.last_event_id,
-                    *_CLOCKS,
-                )
-                .where(Message.id == lease.message_id)
-                .with_for_update()
-            ).one_or_none()
+            row = connection.execute(statements.LOCK_TO_END, {"message": lease.message_id}).one_or_none()
             if row is None or row.attempt != lease.attempt:
                 raise Fenced
             if row.lease_owner != lease.owner:
@@ -462,42 +387,17 @@ class TurnStore(Transactions):
 
         Not noted where somebody has the row locked: appending it again does no harm.
         """
-        free = (
-            select(Message.id)
-            .where(Message.id == message_id, Message.last_event_id == str(last_event_id))
-            .with_for_update(skip_locked=True)
-        )
-        with self._transaction() as connection:
-            connection.execute(update(Message).where(Message.id.in_(free)).values(ending_appended=True))
+        with self._statement() as connection:
+            connection.execute(statements.NOTE_APPENDED, {"message": message_id, "last": str(last_event_id)})
 
     def next_in_line(self, project_id: UUID) -> UUID | None:
         """The project's message whose turn has come, marked as rung for; None where there is none."""
-        with self._transaction() as connection:
-            return connection.execute(
-                update(Message)
-                .where(
-                    Message.id.in_(
-                        select(Message.id)
-                        .where(Message.project_id == project_id, claimable())
-                        .order_by(Message.queue_number)
-                        .limit(1)
-                        .with_for_update(skip_locked=True)
-                    )
-                )
-                .values(rung_at=func.now())
-                .returning(Message.id)
-            ).scalar_one_or_none()
-
-
-_CLOCKS = (
-    func.extract("epoch", func.clock_timestamp()).op("*")(1000).label("now_ms"),
-    func.extract("epoch", func.clock_timestamp() - Message.enqueued_at).label("total_s"),
-    func.extract("epoch", Message.claimed_at - Message.enqueued_at).label("queued_s"),
-)
+        with self._statement() as connection:
+            return connection.execute(statements.NEXT_IN_LINE, {"project": project_id}).scalar_one_or_none()
 
 
 def timing(row: Row[Any], first_token_ms: int | None) -> Timing | None:
-    """Of a row that has `_CLOCKS`."""
+    """Of a row that has `statements.CLOCKS`."""
     if row.total_s is None:
         return None
     return Timing(
@@ -505,11 +405,6 @@ def timing(row: Row[Any], first_token_ms: int | None) -> Timing | None:
         first_token_ms=first_token_ms,
         total_ms=max(0, round(float(row.total_s) * 1000)),
     )
-
-
-def clocks() -> tuple[Any, ...]:
-    """The columns that `timing` reads."""
-    return _CLOCKS
 
 
 def write_ending(
@@ -531,31 +426,24 @@ def write_ending(
     """
     encoded = [events.encode(event) for event in made]
     status, code = status_of(outcome), getattr(outcome, "code", None)
-    handed: dict[str, Any] = {}
-    if isinstance(outcome, HandedOver):  # a build has tries of its own, and its bell is rung by whoever hands over
-        handed = {"job_id": UUID(outcome.job_id), "tries": 0, "rung_at": func.now()}
     job = _write_job(connection, message_id, outcome, built)
-    connection.execute(
-        update(Message)
-        .where(Message.id == message_id)
-        .values(
-            **handed,
-            attempt=attempt,
-            status=status,
-            kind=kind_of(outcome),
-            content=outcome.content,
-            error_code=code,
-            usage=_builtins(usage),
-            total_tokens=Message.total_tokens + spent_tokens,
-            timing=_builtins(timing),
-            lease_owner=None,
-            lease_until=None,
-            last_event_id=made[-1].id,
-            ending=encoded,
-            ending_appended=False,
-            updated_at=func.now(),
-        )
-    )
+    written: dict[str, Any] = {
+        "message": message_id,
+        "spent_tokens": spent_tokens,
+        "attempt": attempt,
+        "status": status,
+        "kind": kind_of(outcome),
+        "content": outcome.content,
+        "error_code": code,
+        "usage": _builtins(usage),
+        "timing": _builtins(timing),
+        "last_event_id": made[-1].id,
+        "ending": encoded,
+    }
+    if isinstance(outcome, HandedOver):
+        connection.execute(statements.HAND_OVER, {**written, "job_id": UUID(outcome.job_id)})
+    else:
+        connection.execute(statements.END, written)
     return _ending(message_id, project_id, status, encoded, job)
 
 
@@ -600,7 +488,8 @@ def _held(lease: Lease) -> tuple[Any, ...]:
 def write_under_lease(connection: Connection, lease: Lease, **values: Any) -> None:
     """The fence: an update of the message under the lease. Raises `Fenced` where it hits nothing."""
     written = connection.execute(
-        update(Message).where(*_held(lease)).values(**values, updated_at=func.now()).returning(Message.id)
+        statements.UNDER_LEASE.values(**values) if values else statements.UNDER_LEASE,
+        {"message": lease.message_id, "held": lease.attempt, "owner": lease.owner},
     ).scalar_one_or_none()
     if written is None:
         raise Fenced

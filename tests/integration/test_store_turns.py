@@ -564,7 +564,7 @@ def test_of_a_long_conversation_only_what_fits_is_fetched(scene: Scene) -> None:
     fetched: list[int] = []
 
     def note(connection: object, cursor: Any, statement: str, *_: object) -> None:
-        if "messages.content AS question" in statement:
+        if ".content AS question" in statement:
             fetched.append(cursor.rowcount)
 
     event.listen(scene.engine, "after_cursor_execute", note)
