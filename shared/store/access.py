@@ -27,7 +27,7 @@ def digest(secret: str) -> bytes:
 class AccessStore(Transactions):
     def authenticate(self, token: str) -> tuple[Principal, bytes] | None:
         """The token's user and its digest; None for one that is unknown, revoked or expired."""
-        with self._transaction() as connection:
+        with self._statement() as connection:
             row = connection.execute(
                 select(User.id, User.name, Token.scopes)
                 .join(User, User.id == Token.user_id)

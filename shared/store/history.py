@@ -54,7 +54,7 @@ class HistoryStore(Transactions):
             theirs.append(DocumentVersion.message_id == message_id)
         size = _bytes(DocumentVersion.operations) + _bytes(DocumentVersion.inverse)
         newest = DocumentVersion.version.desc()
-        with self._transaction() as connection:
+        with self._moment() as connection:
             role_in(connection, principal, project_id)
             found = connection.execute(
                 select(DocumentVersion.version, size.label("size")).where(*theirs).order_by(newest).limit(limit + 1)
@@ -116,7 +116,7 @@ class HistoryStore(Transactions):
         Raises `NotFound`, also for a version that there is not, and `VersionOutOfReach`.
         """
         wanted = set(versions)
-        with self._transaction() as connection:
+        with self._moment() as connection:
             project = seen_project(connection, principal, project_id)
             if not all(1 <= version <= project.version for version in wanted):
                 raise NotFound

@@ -33,7 +33,7 @@ class MemberStore(Transactions):
         )
         if before is not None:
             query = query.where(name > before)
-        with self._transaction() as connection:
+        with self._moment() as connection:
             role_in(connection, principal, project_id)
             rows = connection.execute(query).all()
         page = [Membership(user=row.name, role=row.role) for row in rows[:limit]]

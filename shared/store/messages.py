@@ -121,7 +121,7 @@ class MessageStore(Transactions):
 
     def message(self, principal: Principal, message_id: UUID) -> MessageRecord:
         """Raises `NotFound`."""
-        with self._transaction() as connection:
+        with self._moment() as connection:
             row = _seen(connection, principal, message_id, *MESSAGE_COLUMNS)
             return message_records(connection, [row])[0]
 
@@ -147,7 +147,7 @@ class MessageStore(Transactions):
         if kind is not None:
             theirs.append(Message.kind == kind)
         newest = Message.id.desc()
-        with self._transaction() as connection:
+        with self._moment() as connection:
             role_in(connection, principal, project_id)
             found = connection.execute(
                 select(Message.id, MESSAGE_BYTES).where(*theirs).order_by(newest).limit(limit + 1)
@@ -160,13 +160,13 @@ class MessageStore(Transactions):
 
     def message_for_reader(self, principal: Principal, message_id: UUID) -> tuple[ReaderRow, bool]:
         """What a socket on this message starts from, and whether the user may also cancel it. Raises `NotFound`."""
-        with self._transaction() as connection:
+        with self._moment() as connection:
             seen = _seen(connection, principal, message_id, Member.role)
             return _reader_rows(connection, [message_id])[message_id], seen.role in EDITORS
 
     def reader_rows(self, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow]:
         """What readers that were let in need of these rows; a deleted one is missing."""
-        with self._transaction() as connection:
+        with self._moment() as connection:
             return _reader_rows(connection, message_ids)
 
     def request_cancel(self, principal: Principal, message_id: UUID) -> Cancelling:

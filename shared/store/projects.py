@@ -57,7 +57,7 @@ class ProjectStore(Transactions):
             .order_by(Project.id.desc())
             .limit(limit + 1)
         )
-        with self._transaction() as connection:
+        with self._moment() as connection:
             found = connection.execute(sizes).all()
             count = fitting((row.size for row in found[:limit]), PAGE_DOCUMENT_BYTES)
             shown = [row.id for row in found[:count]]
@@ -72,7 +72,7 @@ class ProjectStore(Transactions):
 
     def project(self, principal: Principal, project_id: UUID) -> ProjectRecord:
         """Raises `NotFound`."""
-        with self._transaction() as connection:
+        with self._statement() as connection:
             return project_record(seen_project(connection, principal, project_id))
 
     def change_project(

@@ -26,11 +26,18 @@ class Transactions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._unmoved = engine.execution_options(isolation_level="REPEATABLE READ")
         self._each_by_itself = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with _translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _moment(self) -> Iterator[Connection]:
+        """For several questions that are answered as of one moment, whatever is committed meanwhile. Nothing may be written."""
+        with _translated(), self._unmoved.begin() as connection:
             yield connection
 
     @contextmanager

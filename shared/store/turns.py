@@ -208,7 +208,7 @@ class TurnStore(Transactions):
 
     def context(self, lease: Lease, *, max_tokens: int) -> Context:
         """The project as it is now, and the newest of the messages that were answered before this one."""
-        with self._transaction() as connection:
+        with self._moment() as connection:
             asked = connection.execute(
                 statements.ASKED, {"message": lease.message_id, "project": lease.project_id}
             ).one_or_none()

@@ -25,7 +25,7 @@ MOST_NEWS_BYTES: Final = 4 * 1024 * 1024
 class WatchStore(Transactions):
     def project_for_reader(self, principal: Principal, project_id: UUID) -> MemberRole:
         """Whether the user may watch the project, and as what. Raises `NotFound`."""
-        with self._transaction() as connection:
+        with self._statement() as connection:
             return role_in(connection, principal, project_id)
 
     def members_among(self, pairs: Collection[tuple[UUID, UUID]]) -> frozenset[tuple[UUID, UUID]]:
@@ -35,21 +35,20 @@ class WatchStore(Transactions):
         query = select(Member.project_id, Member.user_id).where(
             tuple_(Member.project_id, Member.user_id).in_(list(pairs))
         )
-        with self._transaction() as connection:
+        with self._statement() as connection:
             return frozenset((row.project_id, row.user_id) for row in connection.execute(query))
 
     def project_states(self, project_ids: Collection[UUID]) -> dict[UUID, ProjectState]:
         """How far each project has come; a deleted one is missing."""
-        with self._transaction() as connection:
+        with self._moment() as connection:
             return _states(connection, project_ids)
 
     def project_news(self, project_id: UUID, since: Since | None, job_ids: Collection[UUID] = ()) -> ProjectNews | None:
         """How far the project has come, and what a reader that was told `since` lacks, oldest first.
 
-        `job_ids` are shown whatever has become of them. None where the project is gone. Changes and messages may be newer
-        than the state, which is read before them.
+        `job_ids` are shown whatever has become of them. None where the project is gone.
         """
-        with self._transaction() as connection:
+        with self._moment() as connection:
             state = _states(connection, [project_id]).get(project_id)
             if state is None:
                 return None

@@ -6,7 +6,7 @@ import uuid
 from functools import partial
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from shared import closing, events
 from shared.event_log import Entry, EventLog
@@ -354,6 +354,30 @@ def test_a_reader_s_row_has_the_ending_s_bytes(scene: Scene) -> None:
     assert not rows[pending].is_final
     assert (rows[pending].ending, rows[pending].last_event_id, rows[pending].attempt) == ((), None, 0)
     assert scene.store.reader_rows([]) == {}
+
+
+@pytest.mark.parametrize("asked", ["a reader's row", "a message", "a page"])
+def test_a_row_and_its_calls_are_of_one_moment(scene: Scene, asked: str) -> None:
+    """Else a snapshot would show a call as made under the id of an event before the call, and tell of it again."""
+    lease = scene.claimed()
+    effects = [scene.append_one(lease)]
+
+    def commit(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "messages.content" in statement and effects:  # the row has been read, its calls have not
+            effect = effects.pop()
+            scene.store.commit_effect(lease, 1, 0, call(lease, 1), effect, last_event_id=EventId(1, 9))
+
+    event.listen(scene.engine, "after_cursor_execute", commit)
+    if asked == "a reader's row":
+        row = scene.store.reader_rows([lease.message_id])[lease.message_id]
+        assert (row.last_event_id, row.tool_calls) == (None, ())
+    elif asked == "a message":
+        assert scene.store.message(scene.principal, lease.message_id).tool_calls == []
+    else:
+        page, _ = scene.store.messages(scene.principal, scene.project_id, limit=5)
+        assert [message.tool_calls for message in page] == [[], []]
+    row = scene.store.reader_rows([lease.message_id])[lease.message_id]
+    assert (row.last_event_id, len(row.tool_calls)) == (EventId(1, 9), 1)
 
 
 def test_a_retry_takes_the_old_ending_off_the_list(scene: Scene) -> None:
