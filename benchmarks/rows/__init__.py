@@ -1,0 +1,10 @@
+"""Every row of the table, in its order."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.row import Row
+from benchmarks.rows.relay import RELAY, RELAY_100
+
+ROWS: Final[dict[str, Row]] = {row.name: row for row in (RELAY, RELAY_100)}
