@@ -19,7 +19,7 @@ from benchmarks.row import Bench, Row, run_row
 from benchmarks.rows import ROWS
 from tests.stack import StackStarter
 
-app = typer.Typer(add_completion=False, help=__doc__)
+app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 _NAMES: Final = ", ".join(ROWS)
 
 

@@ -1,11 +1,12 @@
-"""Readers by the thousand in one process: WebSockets of messages, and raw subscribers of Redis channels.
+"""Readers by the thousand in one process: WebSockets of messages, raw subscribers of Redis channels, and hubs.
 
 A plain epoll loop, since an event loop's transports would cost more than what they are to measure: a delivered event takes
 one read(2) and a match of the event's first bytes. Each reader checks what it is told: nothing twice, nothing left out but
 what a merged delta stands for. The first reader keeps all that it was told.
 
 Requests:
-    open    {kind: socket | redis, host, port, token?, wanted: [[path or channel, number of readers], …]}
+    open    {kind: socket | redis | hub, host, port, token?, wanted: [[path or channel, number of readers], …]}
+            `redis`: a connection for each reader; `hub`: one for all of them, as the relay has
     until   {events, timeout_s}   waits until all readers together were told so many events since `open`
     counts  {}
     kept    {}                    what the first reader was told, as text
@@ -153,6 +154,31 @@ class RedisReader(Reader):
                 self.opened()
 
 
+class Hub(Reader):
+    """One connection that has subscribed to every channel, each with readers that cost nothing more."""
+
+    __slots__ = ("_parser", "_readers", "_unconfirmed")
+
+    def __init__(self, readers: Readers, sock: socket.socket, wanted: list[tuple[str, int]]) -> None:
+        super().__init__(readers, sock, "hub")
+        self._parser = hiredis.Reader()
+        self._readers = {name.encode(): [Reader(readers, sock, name) for _ in range(count)] for name, count in wanted}
+        self._unconfirmed = len(self._readers)
+        sock.sendall(hiredis.pack_command(("SUBSCRIBE", *self._readers)))  # type: ignore[arg-type]  # its stub is too narrow
+
+    def feed(self, data: bytes) -> None:
+        self._parser.feed(data)
+        while (push := self._parser.gets()) is not False:
+            assert isinstance(push, list)
+            if push[0] == b"message":
+                for reader in self._readers[push[1]]:
+                    reader.take(push[2], 0, len(push[2]))
+                continue
+            self._unconfirmed -= 1
+            if not self._unconfirmed:
+                self.opened()
+
+
 class Readers:
     """All of them, on one loop with the requests."""
 
@@ -195,7 +221,10 @@ class Readers:
     def _hear(self, do: str, request: dict[str, Any]) -> None:
         if do == "open":
             wanted = request.pop("wanted")
-            self._to_open.extend((name, request) for name, count in wanted for _ in range(count))
+            if request["kind"] == "hub":
+                self._to_open.append(("hub", {**request, "wanted": wanted}))
+            else:
+                self._to_open.extend((name, request) for name, count in wanted for _ in range(count))
             self._open_more()
         elif do == "until":
             self._wanted_events = request["events"]
@@ -211,8 +240,10 @@ class Readers:
             reader: Reader
             if where["kind"] == "socket":
                 reader = SocketReader(self, sock, name, host=where["host"], token=where.get("token"))
-            else:
+            elif where["kind"] == "redis":
                 reader = RedisReader(self, sock, name)
+            else:
+                reader = Hub(self, sock, where["wanted"])
             reader.keeps = not self._readers
             self._opening += 1
             self._readers[sock.fileno()] = reader
