@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 from types import TracebackType
@@ -12,6 +13,7 @@ import msgspec
 from dev.procfile import ROOT
 
 _ENDS_WITHIN_S: Final = 5.0
+_ANSWERS_WITHIN_S: Final = 120.0
 
 
 class ProgramFailed(Exception):
@@ -43,6 +45,8 @@ class Program:
     def finish(self) -> Any:
         assert self._popen is not None
         assert self._popen.stdout is not None
+        if not select.select([self._popen.stdout], [], [], _ANSWERS_WITHIN_S)[0]:
+            raise ProgramFailed(f"the program {self._module} has not answered for {_ANSWERS_WITHIN_S:g} s")
         line = self._popen.stdout.readline()
         if not line:
             raise ProgramFailed(f"the program {self._module} ended with {self._popen.wait()}")

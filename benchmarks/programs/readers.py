@@ -5,8 +5,9 @@ one read(2) and a match of the event's first bytes. Each reader checks what it i
 what a merged delta stands for. The first reader keeps all that it was told.
 
 Requests:
-    open    {kind: socket | redis | hub, host, port, token?, wanted: [[path or channel, number of readers], …]}
-            `redis`: a connection for each reader; `hub`: one for all of them, as the relay has
+    open    {kind: socket | redis | hub | sse, host, port, token?, wanted: [[path or channel, number of readers], …]}
+            `redis`: a connection for each reader; `hub`: one for all of them, as the relay has; `sse`: a POST that is
+            answered by Server-Sent Events, which are counted and no more
     until   {events, timeout_s}   waits until all readers together were told so many events since `open`
     counts  {}
     kept    {}                    what the first reader was told, as text
@@ -35,6 +36,7 @@ _MOST_PROBLEMS: Final = 20
 _EVENT: Final = re.compile(rb'\{"type":"[a-z_]+","id":"([0-9]+)-([0-9]+)"')
 _FROM: Final = re.compile(rb'"from":"[0-9]+-([0-9]+)"')
 _SNAPSHOT: Final = b'{"type":"snapshot"'
+_DATA: Final = b"data: "
 _KEY: Final = "AAAAAAAAAAAAAAAAAAAAAA=="
 _TEXT, _CLOSE, _PING = 0x81, 0x88, 0x89
 
@@ -154,6 +156,27 @@ class RedisReader(Reader):
                 self.opened()
 
 
+class SseReader(Reader):
+    """The answer to a POST, an event a `data:` line. Its events have no ids that would be known here."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self, readers: Readers, sock: socket.socket, name: str, *, host: str) -> None:
+        super().__init__(readers, sock, name)
+        self._tail = b""
+        sock.sendall(f"POST {name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    def feed(self, data: bytes) -> None:
+        if not self.is_open:
+            if not data.startswith(b"HTTP/1.1 200 "):
+                raise ConnectionError(f"{self.name} was refused: {data[:300]!r}")
+            self.opened()
+        count = (self._tail + data).count(_DATA)
+        self._all.events += count
+        self._all.frames += count
+        self._tail = data[-len(_DATA) + 1 :]
+
+
 class Hub(Reader):
     """One connection that has subscribed to every channel, each with readers that cost nothing more."""
 
@@ -242,6 +265,8 @@ class Readers:
                 reader = SocketReader(self, sock, name, host=where["host"], token=where.get("token"))
             elif where["kind"] == "redis":
                 reader = RedisReader(self, sock, name)
+            elif where["kind"] == "sse":
+                reader = SseReader(self, sock, name, host=where["host"])
             else:
                 reader = Hub(self, sock, where["wanted"])
             reader.keeps = not self._readers
@@ -283,6 +308,7 @@ class Readers:
             "events": self.events,
             "frames": self.frames,
             "bytes": self.bytes,
+            "closes": self.closes,
             "problems": self._problems,
         }
 

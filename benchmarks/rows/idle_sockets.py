@@ -36,7 +36,7 @@ def _idle_sockets(bench: Bench) -> Iterator[Sides]:
     with ExitStack() as exits:
         person = exits.enter_context(Person(stack))
         publisher = exits.enter_context(Program("publisher"))
-        messages = pending_messages(stack, person, channels + 1)
+        messages = pending_messages(person, channels + 1)
         publisher.ask("begin", url=stack.redis_url, how="append", messages=messages)
         idle, spare = socket_paths(messages[1:], each), socket_paths(messages[:1], _WARM)
 

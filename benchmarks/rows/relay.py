@@ -47,8 +47,8 @@ class FanOut:
         return self.readers * self.each
 
 
-def pending_messages(stack: Stack, person: Person, count: int) -> list[str]:
-    """Assistant messages that no worker takes, all in one project."""
+def pending_messages(person: Person, count: int) -> list[str]:
+    """Assistant messages in one project."""
     project = person.project()
     return [person.submit(project, "Say something", onBusy="parallel") for _ in range(count)]
 
@@ -59,7 +59,7 @@ def _relay(shape: FanOut, bench: Bench) -> Iterator[Sides]:
     assert stack.valkey is not None
     with ExitStack() as exits:
         person = exits.enter_context(Person(stack))
-        messages = pending_messages(stack, person, shape.channels)
+        messages = pending_messages(person, shape.channels)
         sockets, raw = (exits.enter_context(Program("readers")) for _ in range(2))
         appending, publishing = (exits.enter_context(Program("publisher")) for _ in range(2))
 

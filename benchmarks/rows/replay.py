@@ -26,7 +26,7 @@ def _replay(bench: Bench) -> Iterator[Sides]:
     stack = bench.stacks(webs=1, workers=0, sweepers=0, own_postgres=True, own_valkey=True, settings=ROOMY)
     with ExitStack() as exits:
         person = exits.enter_context(Person(stack))
-        logged, followed, empty = pending_messages(stack, person, 3)
+        logged, followed, empty = pending_messages(person, 3)
         live, late = (exits.enter_context(Program("readers")) for _ in range(2))
         publishers = {}
         for message_id in (logged, followed, empty):

@@ -1,0 +1,124 @@
+"""What a delta costs in all, from the provider to the reader, beside a Node server that makes its streams resumable.
+
+A hundred answers at 50 tokens a second, each with one reader. Ours is API, worker and Redis together; theirs Node and Redis.
+Theirs keeps a stream for others only as long as its process lives, and asks Redis for nothing until somebody resumes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+from benchmarks.measuring import Meter
+from benchmarks.programs.program import Program
+from benchmarks.references.installing import node_directory_of
+from benchmarks.references.running import running
+from benchmarks.results import Measure, Sample
+from benchmarks.row import Bench, Row, Sides
+from benchmarks.rows.relay import ROOMY, TEXT, socket_paths, socket_server
+from benchmarks.rows.worker import ended
+from dev.embedded import EmbeddedValkey, free_port
+from tests.people import Person, eventually
+from tests.trace_checker import check_trace
+
+_PER_S: Final = (50.0, 50.0)
+_QUIET_S: Final = 0.2
+
+
+@contextmanager
+def _whole_path(bench: Bench) -> Iterator[Sides]:
+    streams, window_s = bench.size(100, 3), bench.size(3, 1)
+    directory = node_directory_of("resumable_stream")
+    with ExitStack() as exits:
+        models = [exits.enter_context(Program("model")) for _ in range(2)]
+        urls = [f"http://127.0.0.1:{model.ask('serve')}/v1" for model in models]
+        for model in models:
+            model.ask("set", per_s=_PER_S, is_open=False)
+        readers, others = (exits.enter_context(Program("readers")) for _ in range(2))
+
+        stack = bench.stacks(
+            webs=1, workers=1, own_postgres=True, own_valkey=True, settings={**ROOMY, "OPENAI_BASE_URL": urls[0]}
+        )
+        assert stack.valkey is not None
+        assert stack.postgres is not None
+        person = exits.enter_context(Person(stack))
+        messages = [person.submit(person.project(), "Say something") for _ in range(streams)]
+        readers.ask("open", **socket_server(stack, person.token), wanted=socket_paths(messages, 1))
+        eventually(lambda: models[0].ask("counts")["streams"] == streams)
+        parts = {
+            "API": stack.pid("web-1"),
+            "worker": stack.pid("worker-1"),
+            "Redis": stack.valkey.pid,
+        }
+        beside = {"Postgres": stack.postgres.pid, "sweeper": stack.pid("sweeper")}
+
+        valkey = exits.enter_context(EmbeddedValkey.start())
+        port = free_port()
+        environment = {"OPENAI_BASE_URL": urls[1], "REDIS_URL": valkey.url, "PORT": str(port)}
+        node = exits.enter_context(
+            running("node", ["node", "server.mjs"], cwd=directory, environment=environment, says="listening")
+        )
+        others.ask("open", kind="sse", host="127.0.0.1", port=port, wanted=[[f"/{uuid4()}", 1] for _ in messages])
+        eventually(lambda: models[1].ask("counts")["streams"] == streams)
+
+        ours = _measured(models[0], readers, parts, beside, window_s)
+        reference = _measured(models[1], others, {"Node": node, "Redis": valkey.pid}, {}, window_s)
+        ours()
+        reference()
+        yield Sides(ours=ours, reference=reference)
+
+        assert others.ask("counts")["events"] == models[1].ask("counts")["deltas"], "the reference lost deltas"
+        models[0].ask("finish")
+        rows = [ended(person, message_id) for message_id in messages]
+        written = sum(len(row["content"]) for row in rows)
+        assert written == len(TEXT) * models[0].ask("counts")["deltas"], "rows hold another text than the model wrote"
+        eventually(lambda: readers.ask("counts")["closes"] == streams)
+        assert not (problems := readers.ask("counts")["problems"]), problems
+        check_trace(readers.ask("kept"), row=rows[0])
+
+
+def _measured(
+    model: Program, readers: Program, parts: Mapping[str, int], beside: Mapping[str, int], window_s: float
+) -> Callable[[], Sample]:
+    def measure() -> Sample:
+        before, told_before = model.ask("counts")["deltas"], readers.ask("counts")
+        meter = Meter({**parts, **beside, "model": model.pid, "readers": readers.pid})
+        model.ask("resume")
+        time.sleep(window_s)
+        model.ask("pause")
+        seconds = meter.seconds
+        told_after = _quiet(readers)
+        costs = meter.costs()
+        deltas = model.ask("counts")["deltas"] - before
+        return Sample(
+            values={"CPU per delta": 1e6 * sum(costs[name].cpu_s for name in parts) / deltas},
+            figures={
+                **{f"{name} CPU, µs": 1e6 * cost.cpu_s / deltas for name, cost in costs.items()},
+                "deltas per second": deltas / seconds,
+                "events per delta": (told_after["events"] - told_before["events"]) / deltas,
+            },
+        )
+
+    return measure
+
+
+def _quiet(readers: Program) -> dict[str, Any]:
+    """The counts once nothing more is told."""
+    counts: dict[str, Any] = readers.ask("counts")
+    while True:
+        time.sleep(_QUIET_S)
+        before, counts = counts, readers.ask("counts")
+        if counts["events"] == before["events"]:
+            return counts
+
+
+WHOLE_PATH: Final = Row(
+    name="whole-path",
+    what="total CPU per delta, API + worker + Redis, 100 streams of 50 tokens/s with a reader each",
+    reference="Node with vercel/resumable-stream",
+    measures=(Measure(name="CPU per delta", unit="µs", goal=0.6),),
+    open=_whole_path,
+)
