@@ -10,7 +10,7 @@ Requests:
              never; 0: at once). Where it is not open, they send nothing behind their first chunk until `resume`
     resume   {}                          → lets go what waits, each stream at a moment of its own
     pause    {}
-    finish   {}                          → ends every stream properly
+    finish   {}                          → ends every stream properly, after one more delta: none is empty
     counts   {}                          → {streams, begun, deltas, first_s, last_s}; `begun` counts since `set`, and the last
              two are when the first and the last of those began, on one clock
 """
@@ -119,6 +119,8 @@ class Model:
         self._due.clear()
         for stream in list(self._streams.values()):
             if stream.is_active:
+                self._deltas_sent += 1
+                self._send(stream, self._delta)
                 self._finish(stream)
 
     def _counts(self) -> dict[str, Any]:

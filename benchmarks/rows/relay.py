@@ -73,18 +73,20 @@ def _relay(shape: FanOut, bench: Bench) -> Iterator[Sides]:
         told(raw, shape.readers)
 
         pids = {"web": stack.pid("web-1"), "redis": stack.valkey.pid}
-        ours = _measured("web", shape, appending, sockets, pids)
-        reference = _measured("redis", shape, publishing, raw, pids)
+        ours = measured("web", shape, appending, sockets, pids)
+        reference = measured("redis", shape, publishing, raw, pids)
         warm_up = FanOut(channels=shape.channels, readers_each=shape.readers_each, per_s=shape.per_s, each=5)
-        _measured("web", warm_up, appending, sockets, pids)()
-        _measured("redis", warm_up, publishing, raw, pids)()
+        measured("web", warm_up, appending, sockets, pids)()
+        measured("redis", warm_up, publishing, raw, pids)()
         yield Sides(ours=ours, reference=reference)
         check_trace(sockets.ask("kept"))
 
 
-def _measured(
+def measured(
     whose: str, shape: FanOut, publisher: Program, readers: Program, pids: dict[str, int]
 ) -> Callable[[], Sample]:
+    """What an event costs the process `whose`, from the publisher's first to the last reader's last."""
+
     def measure() -> Sample:
         before = readers.ask("counts")
         meter = Meter({**pids, "readers": readers.pid, "publisher": publisher.pid})

@@ -64,8 +64,8 @@ def _whole_path(bench: Bench) -> Iterator[Sides]:
         others.ask("open", kind="sse", host="127.0.0.1", port=port, wanted=[[f"/{uuid4()}", 1] for _ in messages])
         eventually(lambda: models[1].ask("counts")["streams"] == streams)
 
-        ours = _measured(models[0], readers, parts, beside, window_s)
-        reference = _measured(models[1], others, {"Node": node, "Redis": valkey.pid}, {}, window_s)
+        ours = measured(models[0], readers, parts, beside, window_s)
+        reference = measured(models[1], others, {"Node": node, "Redis": valkey.pid}, {}, window_s)
         ours()
         reference()
         yield Sides(ours=ours, reference=reference)
@@ -80,9 +80,11 @@ def _whole_path(bench: Bench) -> Iterator[Sides]:
         check_trace(readers.ask("kept"), row=rows[0])
 
 
-def _measured(
+def measured(
     model: Program, readers: Program, parts: Mapping[str, int], beside: Mapping[str, int], window_s: float
 ) -> Callable[[], Sample]:
+    """What a delta costs all of `parts` together; what it costs those `beside` is told too."""
+
     def measure() -> Sample:
         before, told_before = model.ask("counts")["deltas"], readers.ask("counts")
         meter = Meter({**parts, **beside, "model": model.pid, "readers": readers.pid})
