@@ -5,9 +5,9 @@ one read(2) and a match of the event's first bytes. Each reader checks what it i
 what a merged delta stands for. The first reader keeps all that it was told.
 
 Requests:
-    open    {kind: socket | redis | hub | sse, host, port, token?, wanted: [[path or channel, number of readers], …]}
-            `redis`: a connection for each reader; `hub`: one for all of them, as the relay has; `sse`: a POST that is
-            answered by Server-Sent Events, which are counted and no more
+    open    {kind: socket | redis | hub | sse | sse-get, host, port, token?, wanted: [[path or channel, readers], …]}
+            `redis`: a connection for each reader; `hub`: one for all of them, as the relay has; `sse`: Server-Sent Events
+            in answer to a POST, or to a GET (`sse-get`), which are counted and no more
     until   {events, timeout_s}   waits until all readers together were told so many events since `open`
     counts  {}
     kept    {}                    what the first reader was told, as text
@@ -157,14 +157,14 @@ class RedisReader(Reader):
 
 
 class SseReader(Reader):
-    """The answer to a POST, an event a `data:` line. Its events have no ids that would be known here."""
+    """An event a `data:` line. Its events have no ids that would be known here."""
 
     __slots__ = ("_tail",)
 
-    def __init__(self, readers: Readers, sock: socket.socket, name: str, *, host: str) -> None:
+    def __init__(self, readers: Readers, sock: socket.socket, name: str, *, host: str, method: str) -> None:
         super().__init__(readers, sock, name)
         self._tail = b""
-        sock.sendall(f"POST {name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())
+        sock.sendall(f"{method} {name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())
 
     def feed(self, data: bytes) -> None:
         if not self.is_open:
@@ -266,7 +266,9 @@ class Readers:
             elif where["kind"] == "redis":
                 reader = RedisReader(self, sock, name)
             elif where["kind"] == "sse":
-                reader = SseReader(self, sock, name, host=where["host"])
+                reader = SseReader(self, sock, name, host=where["host"], method="POST")
+            elif where["kind"] == "sse-get":
+                reader = SseReader(self, sock, name, host=where["host"], method="GET")
             else:
                 reader = Hub(self, sock, where["wanted"])
             reader.keeps = not self._readers

@@ -12,7 +12,7 @@ from benchmarks.rows.recovery import RECOVERY
 from benchmarks.rows.relay import RELAY, RELAY_100
 from benchmarks.rows.replay import REPLAY
 from benchmarks.rows.start_rate import START_RATE
-from benchmarks.rows.whole_path import WHOLE_PATH
+from benchmarks.rows.whole_path import WHOLE_PATH, WHOLE_PATH_RESUMED
 from benchmarks.rows.worker import WORKER, WORKER_OVERLOADED
 
 ROWS: Final[dict[str, Row]] = {
@@ -25,6 +25,7 @@ ROWS: Final[dict[str, Row]] = {
         IDLE_SOCKETS,
         FIRST_TOKEN,
         WHOLE_PATH,
+        WHOLE_PATH_RESUMED,
         START_RATE,
         APPEND,
         REPLAY,

@@ -1,7 +1,7 @@
 """How much later than the model a reader has the first token of an answer, on an idle machine: from POST to first delta.
 
-The client that is measured has the project's socket open, as a page has. Beside it: a client that learns the message's id
-first and opens the message's own socket then. The model answers at once; what a client of the model itself waits is off.
+The client asks, and opens the socket whose address the answer gives. Beside it: a client that has the project's socket open, as
+a page has. The model answers at once; what a client of the model itself waits is taken off.
 """
 
 from __future__ import annotations
@@ -89,10 +89,11 @@ def _first_token(bench: Bench) -> Iterator[Sides]:
         project = person.project()
         web_port = int(stack.urls[0].rpartition(":")[2])
         proxy_port = free_port()
+        options = ["--log-level", "warning", "--timeout-keep-alive", "600"]
         exits.enter_context(
             running(
                 "fastapi-proxy",
-                [str(python), "-m", "uvicorn", "--port", str(proxy_port), "--log-level", "warning", "app:app"],
+                [str(python), "-m", "uvicorn", *options, "--port", str(proxy_port), "app:app"],
                 cwd=HERE / "fastapi_proxy",
                 environment={"OPENAI_BASE_URL": model_url},
                 health_url=f"http://127.0.0.1:{proxy_port}/healthz",
@@ -124,7 +125,7 @@ def _first_token(bench: Bench) -> Iterator[Sides]:
             api.until(b'"eventsUrl"')
             return took_s
 
-        def on_a_socket_of_its_own() -> float:
+        def on_the_messages_socket() -> float:
             began_s = time.perf_counter()
             api.send(submit)
             path = api.until(b'/socket"').rpartition(b'"socketUrl":"')[2][:-1].decode()
@@ -162,7 +163,7 @@ def _first_token(bench: Bench) -> Iterator[Sides]:
             )
 
         def ours() -> Sample:
-            return sample(on_the_projects_socket, **{"p50 with a socket of its own, ms": on_a_socket_of_its_own})
+            return sample(on_the_messages_socket, **{"p50 on the project's socket, ms": on_the_projects_socket})
 
         def reference() -> Sample:
             return sample(through_the_proxy)

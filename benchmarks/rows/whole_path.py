@@ -1,7 +1,9 @@
 """What a delta costs in all, from the provider to the reader, beside a Node server that makes its streams resumable.
 
 A hundred answers at 50 tokens a second, each with one reader. Ours is API, worker and Redis together; theirs Node and Redis.
-Theirs keeps a stream for others only as long as its process lives, and asks Redis for nothing until somebody resumes.
+Theirs keeps a stream for others only as long as its process lives, and asks Redis for nothing until somebody resumes. So
+there are two rows: their first reader, who gets the stream in the process that reads the model; and a reader who came by
+another way (a reload, another tab, another process) and gets it through Redis, as every reader of ours does.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from benchmarks.row import Bench, Row, Sides
 from benchmarks.rows.relay import ROOMY, TEXT, socket_paths, socket_server
 from benchmarks.rows.worker import ended
 from dev.embedded import EmbeddedValkey, free_port
+from shared import event_log
 from tests.people import Person, eventually
 from tests.trace_checker import check_trace
 
@@ -29,7 +32,7 @@ _QUIET_S: Final = 0.2
 
 
 @contextmanager
-def _whole_path(bench: Bench) -> Iterator[Sides]:
+def _whole_path(bench: Bench, *, is_resumed: bool) -> Iterator[Sides]:
     streams, window_s = bench.size(100, 3), bench.size(3, 1)
     directory = node_directory_of("resumable_stream")
     with ExitStack() as exits:
@@ -61,8 +64,13 @@ def _whole_path(bench: Bench) -> Iterator[Sides]:
         node = exits.enter_context(
             running("node", ["node", "server.mjs"], cwd=directory, environment=environment, says="listening")
         )
-        others.ask("open", kind="sse", host="127.0.0.1", port=port, wanted=[[f"/{uuid4()}", 1] for _ in messages])
+        paths = [[f"/{uuid4()}", 1] for _ in messages]
+        others.ask("open", kind="sse", host="127.0.0.1", port=port, wanted=paths)
         eventually(lambda: models[1].ask("counts")["streams"] == streams)
+        if is_resumed:
+            others.ask("close")
+            others.ask("open", kind="sse-get", host="127.0.0.1", port=port, wanted=paths)
+            eventually(lambda: _answered(valkey, streams))
 
         ours = measured(models[0], readers, parts, beside, window_s)
         reference = measured(models[1], others, {"Node": node, "Redis": valkey.pid}, {}, window_s)
@@ -107,6 +115,15 @@ def measured(
     return measure
 
 
+def _answered(valkey: EmbeddedValkey, count: int) -> bool:
+    """Whether so many resumed readers have subscribed, and were answered by who reads the model."""
+    client = event_log.connect(valkey.url)
+    try:
+        return len(client.pubsub_channels("*:chunk:*")) >= count
+    finally:
+        client.close()
+
+
 def _quiet(readers: Program) -> dict[str, Any]:
     """The counts once nothing more is told."""
     counts: dict[str, Any] = readers.ask("counts")
@@ -117,10 +134,20 @@ def _quiet(readers: Program) -> dict[str, Any]:
             return counts
 
 
+_MEASURES: Final = (Measure(name="CPU per delta", unit="µs", goal=0.6),)
+_WHAT: Final = "total CPU per delta, API + worker + Redis, 100 streams of 50 tokens/s with a reader each"
+
 WHOLE_PATH: Final = Row(
     name="whole-path",
-    what="total CPU per delta, API + worker + Redis, 100 streams of 50 tokens/s with a reader each",
-    reference="Node with vercel/resumable-stream",
-    measures=(Measure(name="CPU per delta", unit="µs", goal=0.6),),
-    open=_whole_path,
+    what=_WHAT,
+    reference="Node with vercel/resumable-stream, the reader in the process that reads the model",
+    measures=_MEASURES,
+    open=lambda bench: _whole_path(bench, is_resumed=False),
+)
+WHOLE_PATH_RESUMED: Final = Row(
+    name="whole-path-resumed",
+    what=_WHAT,
+    reference="Node with vercel/resumable-stream, a reader who resumed",
+    measures=_MEASURES,
+    open=lambda bench: _whole_path(bench, is_resumed=True),
 )

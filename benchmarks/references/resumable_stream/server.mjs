@@ -1,4 +1,5 @@
 // POST /<stream id>: the model's answer as Server-Sent Events, resumable by the package `resumable-stream`.
+// GET /<stream id>: the same to another reader, who gets it through Redis.
 
 import { createServer } from "node:http";
 import { createResumableStreamContext } from "resumable-stream";
@@ -38,13 +39,11 @@ function deltas() {
 }
 
 createServer(async (request, response) => {
-  if (request.method !== "POST") {
-    response.end("ok");
-    return;
-  }
+  const id = request.url.slice(1);
   response.writeHead(200, { "content-type": "text/event-stream" });
   response.flushHeaders();
-  const stream = await context.createNewResumableStream(request.url.slice(1), deltas);
+  const isNew = request.method === "POST";
+  const stream = isNew ? await context.createNewResumableStream(id, deltas) : await context.resumeExistingStream(id);
   for await (const text of stream) response.write(text);
   response.end();
 }).listen(Number(PORT), "127.0.0.1", () => console.log("listening"));
