@@ -1,7 +1,7 @@
 """How much later than the model a reader has the first token of an answer, on an idle machine: from POST to first delta.
 
-The client asks, and opens the socket whose address the answer gives. Beside it: a client that has the project's socket open, as
-a page has. The model answers at once; what a client of the model itself waits is taken off.
+The client asks, and opens the socket whose address the answer gives. Beside it: a client that has the project's socket open,
+as a page has. The model answers at once; what a client of the model itself waits is taken off.
 """
 
 from __future__ import annotations
