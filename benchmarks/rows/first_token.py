@@ -128,7 +128,8 @@ def _first_token(bench: Bench) -> Iterator[Sides]:
         def on_the_messages_socket() -> float:
             began_s = time.perf_counter()
             api.send(submit)
-            path = api.until(b'/socket"').rpartition(b'"socketUrl":"')[2][:-1].decode()
+            answer = api.until(b'"eventsUrl"')
+            path = answer.rpartition(b'"socketUrl":"')[2].partition(b'"')[0].decode()
             with closing(_Wire(web_port)) as own:
                 own.send(_upgrade(path, person.token))
                 own.until(_DELTA)
