@@ -211,7 +211,7 @@ class Readers:
         self.bytes = 0
         self.closes = 0
         self.kept: list[bytes] = []
-        self._problems: list[str] = []
+        self.problems: list[str] = []
         self._readers: dict[int, Reader] = {}
         self._to_open: deque[tuple[str, dict[str, Any]]] = deque()
         self._opening = 0
@@ -222,8 +222,8 @@ class Readers:
         self._answers = {"counts": self._counts, "kept": self._kept, "close": self._close}
 
     def problem(self, text: str) -> None:
-        if len(self._problems) < _MOST_PROBLEMS:
-            self._problems.append(text)
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(text)
 
     def run(self) -> None:
         stdin = sys.stdin.fileno()
@@ -311,7 +311,7 @@ class Readers:
             "frames": self.frames,
             "bytes": self.bytes,
             "closes": self.closes,
-            "problems": self._problems,
+            "problems": self.problems,
         }
 
     def _kept(self) -> list[str]:
@@ -326,7 +326,7 @@ class Readers:
             reader.sock.close()
         self._readers.clear()
         self.kept.clear()
-        self._problems.clear()
+        self.problems.clear()
         self.events = self.frames = self.bytes = self.closes = 0
 
 
