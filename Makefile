@@ -2,6 +2,7 @@
 # make test          unit, contract, model, integration, e2e and fault tests; TESTS=tests/unit for a part, ARGS="-k replay" for pytest
 # make test-browser  the pages in a headless Chromium (Debian: apt-get install chromium), with axe-core from npm (needs Node)
 # make test-clients  existing clients against a running server (needs Node)
+# make bench         measures what it costs, against named references; ARGS="relay --repeats 9"
 # make check         linters, formatter, types, architecture
 # make lock          requirements.lock anew from pyproject.toml
 # make clean         removes the virtual environment, the state of make run, and caches
@@ -13,7 +14,7 @@ ARGS :=
 TESTS := tests --ignore=tests/browser --ignore=tests/clients
 
 .DEFAULT_GOAL := run
-.PHONY: run test test-browser test-clients check lock clean venv
+.PHONY: run test test-browser test-clients bench check lock clean venv
 
 # Killed with make, not left behind by it.
 run: $(READY)
@@ -27,6 +28,9 @@ test-browser: $(READY)
 
 test-clients: $(READY)
 	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

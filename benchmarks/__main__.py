@@ -1,0 +1,100 @@
+"""The command line.
+
+python -m benchmarks [ROW…]             measures every row, or some; --help
+python -m benchmarks report RESULTS     writes what --json wrote into docs/performance.md
+python -m benchmarks curve              measures costs against load and draws them; --help
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.curve import curve
+from benchmarks.machine import this_machine
+from benchmarks.measuring import allow_many_files
+from benchmarks.report import show, write_into
+from benchmarks.results import Results
+from benchmarks.row import Bench, Row, run_row
+from benchmarks.rows import ROWS
+from dev.procfile import ROOT
+from tests.stack import StackStarter
+
+_NAMES: Final = ", ".join(ROWS)
+
+
+_PAGE: Final = ROOT / "docs" / "performance.md"
+
+
+def run(
+    rows: Annotated[list[str] | None, typer.Argument(help=f"Of {_NAMES}; all by default.", show_default=False)] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each side.")] = 5,
+    json: Annotated[Path | None, typer.Option(help="Write what came out to this file.", dir_okay=False)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny numbers: does it run? The figures say nothing.")] = False,
+) -> None:
+    """Measure rows, each against its reference, in turn. Prints ratios beside the goals."""
+    if unknown := set(rows or ()) - set(ROWS):
+        raise typer.BadParameter(f"unknown rows {', '.join(sorted(unknown))}; there are {_NAMES}")
+    results = _run([ROWS[name] for name in rows or ROWS], repeats=repeats, quick=quick)
+    show(results, Console())
+    if json is not None:
+        results.write(json)
+
+
+def _run(rows: list[Row], *, repeats: int, quick: bool) -> Results:
+    began_at = datetime.now(UTC).isoformat(timespec="seconds")
+    found = []
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with progress:
+        task = progress.add_task("", total=None)
+        for row in rows:
+            with StackStarter() as stacks:
+                found.append(
+                    run_row(
+                        row,
+                        Bench(stacks=stacks, is_quick=quick),
+                        repeats=repeats,
+                        watch=lambda what, done, of: progress.update(task, description=what, completed=done, total=of),
+                    )
+                )
+    return Results(began_at=began_at, repeats=repeats, is_quick=quick, machine=this_machine(), rows=found)
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="What `--json` wrote.", exists=True, dir_okay=False)],
+    page: Annotated[Path, typer.Option(help="The page that gets the table.", dir_okay=False)] = _PAGE,
+) -> None:
+    """Write results into the page, between its two marks."""
+    write_into(page, Results.read(results))
+
+
+def main() -> None:
+    # whoever ends it wants its processes ended too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    allow_many_files()
+    others: dict[str, Callable[..., None]] = {"report": report, "curve": curve}
+    command = others.get(sys.argv[1] if len(sys.argv) > 1 else "")
+    if command is not None:
+        del sys.argv[1]
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command or run)
+    app()
+
+
+if __name__ == "__main__":
+    main()
