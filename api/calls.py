@@ -176,6 +176,10 @@ PATH_PARTS: Final[Mapping[str, PathPart]] = {
     "projectId": _ID,
     "messageId": _ID,
     "jobId": _ID,
+    "responseId": PathPart(
+        read=lambda text: requests.path_id(text.removeprefix("resp_")),
+        schema={"type": "string", "pattern": "^(resp_)?[0-9a-f-]{36}$"},
+    ),
     "version": PathPart(read=requests.path_version, schema={"type": "integer", "minimum": 1}),
     "procedures": PathPart(read=str, schema={"type": "string", "minLength": 1}),
     "user": PathPart(read=requests.path_user, schema={"type": "string", "minLength": 1, "maxLength": 200}),
