@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
@@ -534,8 +535,14 @@ def test_a_stream_is_resumed_behind_every_one_of_its_numbers(
     path = f"{RESPONSES}/{response['id']}?stream=true"
     with asking(served, anna, "GET", path) as request:
         events = request.until("response.output_text.delta")
+        told = [event["sequence_number"] for event in events]
+        live = [Request(served, anna, "GET", f"{path}&starting_after={number}") for number in told]
+        assert [one.response.status for one in live] == [200] * len(live)
         writer.finish()
         events += request.rest()
+    for index, one in enumerate(live):
+        assert one.rest() == events[index + 1 :]
+        one.close()
     assert [event["type"] for event in events] == [
         *("response.created", "response.queued", "response.in_progress"),
         *("response.output_item.added", "response.content_part.added", "response.output_text.delta"),
@@ -589,6 +596,33 @@ def test_who_comes_back_to_a_new_attempt_is_told_by_the_log_what_fits(
     assert deltas(rest) == ("ormy indeed." if same else "")
     [done] = [event for event in rest if event["type"] == "response.output_text.done"]
     assert done["text"] == row_text
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_who_comes_back_after_redis_was_emptied_is_told_the_rest(
+    api: Api, redis_client: redis.Redis, served: str, anna: Person, project_id: str, has_ended: bool
+) -> None:
+    """The worker goes on in an attempt that begins with all text so far: there is no log of what was told."""
+    response = ask(anna, project_id)
+    writer = Writer(api, pair_of(response))
+    writer.say("One ", "two ")
+    path = f"{RESPONSES}/{response['id']}?stream=true"
+    with asking(served, anna, "GET", path) as request:
+        told = request.until("response.output_text.delta")
+        while deltas(told) != "One two ":
+            told += request.until("response.output_text.delta")
+    redis_client.flushdb()
+    writer.begin_anew("restored")
+    writer.say("three.")
+    if has_ended:
+        writer.finish()
+    with asking(served, anna, "GET", f"{path}&starting_after={told[-1]['sequence_number']}") as request:
+        rest = request.until("response.output_text.delta")
+        if not has_ended:
+            writer.finish()
+        rest += request.rest()
+    assert deltas(rest) == "three."
+    assert rest[-1]["response"]["status"] == "completed"
 
 
 def test_who_loses_the_project_while_reading_is_told_so_and_nothing_more(

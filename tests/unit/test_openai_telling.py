@@ -264,7 +264,7 @@ def test_a_final_row_tells_what_its_events_would_have_told(log: LegalLog, data: 
     if log.row is None or not events.is_terminal(log.events[-1]):
         return
     attempt = [event for event in log.events if attempt_of(event) == attempt_of(log.events[-1])]
-    blocks = told_all(attempt)
+    blocks = told_all(attempt, ResponseTelling(log.row))
     cut = data.draw(st.integers(0, len(blocks)))
     client = Client()
     for block in blocks[:cut]:

@@ -23,6 +23,7 @@ from api.protocols.openai.asked import PROJECT_HEADER, PROJECT_MODEL, NewComplet
 from api.protocols.openai.numbers import Told
 from api.protocols.openai.objects import Completion, InputItems, InputMessage, InputText, Model, Models, Response
 from api.protocols.openai.refusals import WORDS, Refusal
+from api.protocols.openai.story import continues
 from api.protocols.openai.telling import RESTARTS, ChunkTelling, ResponseTelling, failure_of
 from api.refusals import InvalidFields, InvalidHeader
 from api.relay import Admission, MessageTarget, TooManyReaders
@@ -316,16 +317,23 @@ def _shown(services: Services, message: Message, told: Told) -> str | None:
     if not told.chars:
         return ""
     if message.status in FINAL and message.attempt == told.line:
-        text = message.content
+        text: str | None = message.content
     else:
         try:
-            entries = services.log.attempt(message.id, told.line)
+            text = _logged(services, message.id, told)
         except LogUnavailable:
-            return None
-        if not entries or entries[0].id.n:
-            return None
-        text = transcript.fold(Transcript(), [decode(entry.payload) for entry in entries]).content
-    return text[: told.chars] if len(text) >= told.chars else None
+            text = None
+    return None if text is None or len(text) < told.chars else text[: told.chars]
+
+
+def _logged(services: Services, message_id: UUID, told: Told) -> str | None:
+    """The text of the attempt that the client was told of, or what the next one goes on with. Raises `LogUnavailable`."""
+    entries = services.log.attempt(message_id, told.line)
+    if entries and not entries[0].id.n:
+        return transcript.fold(Transcript(), [decode(entry.payload) for entry in entries]).content
+    following = services.log.attempt(message_id, told.line + 1)
+    opening = decode(following[0].payload) if following else None
+    return opening.content if opening is not None and continues(opening, told.chars) else None
 
 
 def _finished(services: Services, principal: Principal, message: Message, code: CloseCode | None) -> Answer:

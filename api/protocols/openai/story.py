@@ -14,6 +14,8 @@ renewal (`restored`) or has as many characters in its stored rounds; any other i
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from shared import transcript
 from shared.events import Complete, Delta, Error, EventId, Snapshot, StreamEvent, ToolCall
 from shared.transcript import Transcript
@@ -100,13 +102,7 @@ class Story:
     def _open(self, attempt: int, event: StreamEvent) -> None:
         self._attempt = attempt
         if self._shown is None:
-            self._differs = not (attempt == self.line or (attempt == self.line + 1 and self._continues(event)))
-
-    def _continues(self, opening: StreamEvent) -> bool:
-        """Whether the attempt that begins so has all that its predecessor had shown as far as `chars`."""
-        if not isinstance(opening, Snapshot) or EventId.parse(opening.id).n:
-            return False
-        return opening.reason == "restored" or len(opening.content) >= self.chars
+            self._differs = not (attempt == self.line or (attempt == self.line + 1 and continues(event, self.chars)))
 
     def _append(self, piece: str) -> None:
         if not self._agrees and self._shown is not None and not self._differs:
@@ -122,3 +118,10 @@ class Story:
             self._differs = text[: self.chars] != self._shown[: len(text)]
         self._pieces = [text]
         self._length = len(text)
+
+
+def continues(opening: StreamEvent, chars: int) -> TypeGuard[Snapshot]:
+    """Whether the attempt that begins so has all that the one before had shown as far as `chars`."""
+    if not isinstance(opening, Snapshot) or EventId.parse(opening.id).n:
+        return False
+    return opening.reason == "restored" or len(opening.content) >= chars
