@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -20,6 +24,7 @@ from tests.fault_proxy import FaultProxies, Manner, through
 from tests.people import eventually
 from tests.stack import Stack, StackStarter
 
+README: Final = Path(__file__).parents[2] / "README.md"
 SEED: Final = 20_261_126
 CLIENTS: Final = ("python", "asyncio", "node")
 SHORT_LEASES: Final = {
@@ -506,3 +511,14 @@ def test_a_client_that_closes_its_stream_goes_on_without_the_answer_which_is_wri
     eventually(lambda: chat.row(message_id)["status"] == "success")
     told = stream_behind(chat, message_id, program.heard("event")[-1]["sequence_number"])
     assert [event["delta"] for event in told if event["type"] == "response.output_text.delta"] == [" and half."]
+
+
+def test_the_readmes_example_prints_the_answer(chat: Chat) -> None:
+    """With the key, the address and the project of the walk."""
+    [example] = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    chat.stack.model.say("Make the background green", {"text": "It is green, 🦀."})
+    own = {**os.environ, "API": chat.url, "TOKEN": chat.token, "PROJECT": chat.project_id}
+    done = subprocess.run(
+        [sys.executable, "-c", example], env=own, capture_output=True, encoding="utf-8", timeout=60, check=True
+    )
+    assert done.stdout == "It is green, 🦀."

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,10 +14,10 @@ from werkzeug.test import TestResponse
 
 from api.protocols.openai import numbers
 from tests.integration.api_parts import Api, Person, answered, refused, serving
+from tests.integration.openai_parts import Json, Request, asking, blocks
 from tests.integration.trpc_parts import Writer
 from tests.people import eventually
 
-Json = dict[str, Any]
 RESPONSES = "/v1/openai/responses"
 COMPLETIONS = "/v1/openai/chat/completions"
 
@@ -59,12 +56,6 @@ def pair_of(response: Json) -> Json:
     }
 
 
-def blocks(body: str) -> list[Json]:
-    """The data of an event stream's blocks, `[DONE]` apart."""
-    found = [line.removeprefix("data: ") for line in body.split("\n") if line.startswith("data: ")]
-    return [json.loads(data) for data in found if data != "[DONE]"]
-
-
 def deltas(told: list[Json]) -> str:
     return "".join(event["delta"] for event in told if event["type"] == "response.output_text.delta")
 
@@ -72,58 +63,6 @@ def deltas(told: list[Json]) -> str:
 def submitted(engine: Engine) -> int:
     with engine.connect() as connection:
         return int(connection.execute(text("SELECT count(*) FROM messages WHERE role = 'user'")).scalar_one())
-
-
-class Request:
-    """One request to a server that gives its connections away: its answer, or its stream up to some event."""
-
-    def __init__(self, served: str, person: Person, method: str, path: str, body: Any = None, **headers: str) -> None:
-        self.connection = http.client.HTTPConnection(served, timeout=30)
-        own = {
-            "Authorization": f"Bearer {person.token}",
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
-        raw = None if body is None else json.dumps(body)
-        if raw is not None:
-            own["Content-Type"] = "application/json"
-        self.connection.request(method, path, raw, own)
-        self._response: http.client.HTTPResponse | None = None
-
-    @property
-    def response(self) -> http.client.HTTPResponse:
-        if self._response is None:
-            self._response = self.connection.getresponse()
-        return self._response
-
-    def answer(self, status: int = 200) -> Any:
-        body = self.response.read()
-        assert self.response.status == status, body
-        return json.loads(body)
-
-    def until(self, kind: str) -> list[Json]:
-        """The events of a stream up to the next of that type."""
-        found: list[Json] = []
-        while not found or found[-1]["type"] != kind:
-            line = self.response.readline().decode()
-            assert line, found
-            if line.startswith("data: "):
-                found.append(json.loads(line.removeprefix("data: ")))
-        return found
-
-    def rest(self) -> list[Json]:
-        return blocks(self.response.read().decode())
-
-    def close(self) -> None:
-        self.connection.close()
-
-
-@contextmanager
-def asking(served: str, person: Person, method: str, path: str, body: Any = None, **headers: str) -> Iterator[Request]:
-    request = Request(served, person, method, path, body, **headers)
-    try:
-        yield request
-    finally:
-        request.close()
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------

@@ -344,48 +344,48 @@ class PartEvent(_Shown, frozen=True, kw_only=True):
 
 
 class TextDelta(_Shown, frozen=True, kw_only=True):
+    type: str = "response.output_text.delta"
     sequence_number: int
     item_id: str
     delta: str
     output_index: int = 0
     content_index: int = 0
     logprobs: list[Any] = []
-    type: str = "response.output_text.delta"
 
 
 class TextDone(_Shown, frozen=True, kw_only=True):
+    type: str = "response.output_text.done"
     sequence_number: int
     item_id: str
     text: str
     output_index: int = 0
     content_index: int = 0
     logprobs: list[Any] = []
-    type: str = "response.output_text.done"
 
 
 class ArgumentsDelta(_Shown, frozen=True, kw_only=True):
+    type: str = "response.function_call_arguments.delta"
     sequence_number: int
     item_id: str
     output_index: int
     delta: str
-    type: str = "response.function_call_arguments.delta"
 
 
 class ArgumentsDone(_Shown, frozen=True, kw_only=True):
+    type: str = "response.function_call_arguments.done"
     sequence_number: int
     item_id: str
     output_index: int
     name: str
     arguments: str
-    type: str = "response.function_call_arguments.done"
 
 
 class ErrorEvent(_Shown, frozen=True, kw_only=True):
+    type: str = "error"
     sequence_number: int
     code: str
     message: str
     param: str | None = None
-    type: str = "error"
 
 
 Event: TypeAlias = (
