@@ -14,11 +14,14 @@ renewal (`restored`) or has as many characters in its stored rounds; any other i
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 from shared import transcript
 from shared.events import Complete, Delta, Error, EventId, Snapshot, StreamEvent, ToolCall
 from shared.transcript import Transcript
+
+_MOST_PIECES: Final = 512
+"""A text in so many pieces is put together: small ones take ten times the room of their characters."""
 
 
 class Story:
@@ -107,6 +110,8 @@ class Story:
     def _append(self, piece: str) -> None:
         if not self._agrees and self._shown is not None and not self._differs:
             self._differs = not self._shown.startswith(piece[: max(0, self.chars - self._length)], self._length)
+        if len(self._pieces) >= _MOST_PIECES:
+            self._pieces = [self.text]
         self._pieces.append(piece)
         self._length += len(piece)
 
