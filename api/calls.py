@@ -46,6 +46,16 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Words:
+    """How a call is refused where it is not with a problem: in its protocol's own words, with the same statuses."""
+
+    say: Callable[[Exception], Response]
+    """The answer to any error that the call ends in."""
+    body: Any
+    """The type of its body."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a call answers; `body` is encoded as JSON, None is no body."""
 
@@ -84,6 +94,8 @@ class Call:
     """Status to type of the body; None: no body."""
     media_type: str = JSON
     refusals: tuple[type[ChatrelayError], ...] = ()
+    words: Words | None = None
+    """None: refusals are problems."""
     is_socket: bool = False
     any_origin: bool = False
     """Whether every page may make the call and read its answer, also a sandboxed frame, whose origin is ``null``."""
@@ -119,27 +131,33 @@ class Call:
         """Parse, one call, answer."""
 
         def view(**path: str) -> Response:
-            given: dict[str, Any] = {}
-            if self.access is Access.TOKEN:
-                given["principal"] = auth.by_token(services.store, request.headers)
-            parts = {snake(name): PATH_PARTS[name].read(path[snake(name)]) for name in self.path_parts}
-            given.update(parts)
-            if self.query is not None:
-                given["query"] = requests.parse_query(request.args, self.query)
-            if self.access is Access.TOKEN_OR_TICKET:  # last: a ticket may be good for one use
-                ticket = request.args.get("ticket")
-                given["principal"] = auth.by_token_or_ticket(
-                    services.store, request.headers, ticket, self.address(parts)
-                )
-            if self.body is not None:
-                raw = requests.read_body(request, self.body_media_type, max_bytes=services.settings.max_body_bytes)
-                value = requests.load_json(raw, max_depth=services.settings.max_json_depth)
-                given["body"] = requests.parse(value, self.body)
-            answered = self.handler(services, **given)
-            return answered.response() if isinstance(answered, Answer) else answered
+            if self.words is None:
+                return self._answered(services, path)
+            try:
+                return self._answered(services, path)
+            except Exception as error:
+                return self.words.say(error)
 
         view.__name__ = self.name
         return view
+
+    def _answered(self, services: Services, path: Mapping[str, str]) -> Response:
+        given: dict[str, Any] = {}
+        if self.access is Access.TOKEN:
+            given["principal"] = auth.by_token(services.store, request.headers)
+        parts = {snake(name): PATH_PARTS[name].read(path[snake(name)]) for name in self.path_parts}
+        given.update(parts)
+        if self.query is not None:
+            given["query"] = requests.parse_query(request.args, self.query)
+        if self.access is Access.TOKEN_OR_TICKET:  # last: a ticket may be good for one use
+            ticket = request.args.get("ticket")
+            given["principal"] = auth.by_token_or_ticket(services.store, request.headers, ticket, self.address(parts))
+        if self.body is not None:
+            raw = requests.read_body(request, self.body_media_type, max_bytes=services.settings.max_body_bytes)
+            value = requests.load_json(raw, max_depth=services.settings.max_json_depth)
+            given["body"] = requests.parse(value, self.body)
+        answered = self.handler(services, **given)
+        return answered.response() if isinstance(answered, Answer) else answered
 
 
 _PATH_PART: Final = re.compile(r"\{(\w+)\}")
@@ -158,6 +176,10 @@ PATH_PARTS: Final[Mapping[str, PathPart]] = {
     "projectId": _ID,
     "messageId": _ID,
     "jobId": _ID,
+    "responseId": PathPart(
+        read=lambda text: requests.path_id(text.removeprefix("resp_")),
+        schema={"type": "string", "pattern": "^(resp_)?[0-9a-f-]{36}$"},
+    ),
     "version": PathPart(read=requests.path_version, schema={"type": "integer", "minimum": 1}),
     "procedures": PathPart(read=str, schema={"type": "string", "minLength": 1}),
     "user": PathPart(read=requests.path_user, schema={"type": "string", "minLength": 1, "maxLength": 200}),

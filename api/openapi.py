@@ -96,6 +96,8 @@ class _Schemas:
 def _types(calls: Iterable[Call]) -> Iterator[Any]:
     for call in calls:
         yield from (kind for kind in (call.body, call.query, *call.answers.values()) if kind is not None)
+        if call.words is not None:
+            yield call.words.body
 
 
 def _operation(call: Call, schemas: _Schemas) -> dict[str, Any]:
@@ -168,7 +170,8 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
             by_status[STATUSES[refusal]].append(refusal)
     for status, kinds in sorted(by_status.items()):
         told = "\n".join(f"`{kind.code}`: {_title(kind)}" for kind in kinds)
-        made[str(status)] = {"description": told, "content": {PROBLEM_JSON: {"schema": schemas.of(Problem)}}}
+        media_type, body = (PROBLEM_JSON, Problem) if call.words is None else (JSON, call.words.body)
+        made[str(status)] = {"description": told, "content": {media_type: {"schema": schemas.of(body)}}}
     return made
 
 

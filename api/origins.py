@@ -23,13 +23,16 @@ _SECURITY_HEADERS: Final = {
 _CORS_ALLOWED: Final = {
     "Access-Control-Allow-Methods": "GET, POST, PATCH, PUT, DELETE",
     "Access-Control-Allow-Headers": (
-        "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer, Trpc-Accept"
+        "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer, Trpc-Accept, OpenAI-Organization,"
+        " OpenAI-Project, X-Stainless-Arch, X-Stainless-Helper-Method, X-Stainless-Lang, X-Stainless-OS,"
+        " X-Stainless-Package-Version, X-Stainless-Retry-Count, X-Stainless-Runtime, X-Stainless-Runtime-Version,"
+        " X-Stainless-Timeout"
     ),
     "Access-Control-Max-Age": "600",
 }
 _MODULES_OF_FRAMES: Final = ("/static/preview/", "/static/vendor/react.js")
 """What a preview's frame, whose origin is opaque, imports."""
-_CORS_EXPOSED: Final = "ETag, Location, Preference-Applied, Retry-After"
+_CORS_EXPOSED: Final = "ETag, Location, Preference-Applied, Retry-After, X-Should-Retry"
 
 
 def install(app: Flask, settings: Settings, calls: Iterable[Call]) -> None:

@@ -383,7 +383,8 @@ class EventStreamReader(ConnectedReader):
     def on_open(self) -> None:
         assert self._connection is not None
         head, self._head = self._head, b""
-        self._connection.write(head + self._framed(self.opening()))
+        self._connection.write(head)
+        self.write(self.opening())
 
     def opening(self) -> bytes:
         """What comes behind the head."""

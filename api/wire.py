@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Final
 
 from shared import events
@@ -123,6 +124,18 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def whole_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+    """An HTTP answer after which the connection ends. `headers` are the caller's own, in Latin-1; `body` is JSON."""
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        "Content-Type: application/json",
+        "Cache-Control: no-store",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    return _head(lines, headers) + body
+
+
 def event_stream_head(headers: Iterable[tuple[str, str]], *, chunked: bool) -> bytes:
     """The head of a 200 answer that is a stream of events. `headers` are the caller's own, in Latin-1."""
     lines = [
@@ -134,6 +147,10 @@ def event_stream_head(headers: Iterable[tuple[str, str]], *, chunked: bool) -> b
     ]
     if chunked:
         lines.append("Transfer-Encoding: chunked")
+    return _head(lines, headers)
+
+
+def _head(lines: list[str], headers: Iterable[tuple[str, str]]) -> bytes:
     own = {line.partition(":")[0].lower() for line in lines} | {"content-length", "transfer-encoding"}
     for name, value in headers:
         if any(character in name + value for character in "\r\n\0"):

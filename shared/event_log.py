@@ -108,6 +108,13 @@ class EventLog:
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
+    def attempt(self, message_id: UUID | str, attempt: int) -> list[Entry]:
+        """What the log has of one attempt, also of one that others followed. Raises `LogUnavailable`."""
+        try:
+            return _entries(self._client.xrange(keys.log(message_id), min=str(attempt), max=str(attempt)))
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
     def ping(self) -> None:
         """Raises `LogUnavailable` where Redis does not answer."""
         try:

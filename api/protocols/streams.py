@@ -25,19 +25,27 @@ def answer(
     *,
     heartbeat: bytes = wire.HEARTBEAT,
     headers: Mapping[str, str] | None = None,
+    admission: Admission | None = None,
+    breaks_off: bool = False,
+    retry: bytes = wire.RETRY,
 ) -> Response:
     """The answer to the present request: `target`, which the caller has authorised, as `telling` tells it.
 
-    `heartbeat` is what silence is broken with, `headers` are added to the answer's. Raises `TooManyReaders`.
+    `heartbeat` is what silence is broken with, `headers` are added to the answer's. `admission` is the reader's where the
+    caller has one already, and owned from now on. `retry` comes first: nothing for clients that take it for an event.
+    Raises `TooManyReaders`.
+
+    `breaks_off`: a client that would take the end of the answer for the end of the message sees instead that the connection
+    broke: where one is to come back, the last chunk is not sent. HTTP/1.0 has no chunks, so that `end` has to say it there.
     """
-    admission = services.relay.admit(target.user_id)
+    admission = admission or services.relay.admit(target.user_id)
     try:
         connection = take_socket(request.environ)
     except OSError:
         admission.release()
         raise
     if connection is None:
-        return _in_this_thread(services.relay, target, admission, telling, heartbeat, headers or {})
+        return _in_this_thread(services.relay, target, admission, telling, heartbeat, headers or {}, retry)
     chunked = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
     own = [*origins.headers(services.settings).items(), *(headers or {}).items()]
     services.relay.adopt(
@@ -50,9 +58,11 @@ def answer(
             head=wire.event_stream_head(own, chunked=chunked),
             chunked=chunked,
             heartbeat=heartbeat,
+            breaks_off=breaks_off and chunked,
+            retry=retry,
         ),
         admission,
-        wire.event_stream_head(own, chunked=False),
+        wire.event_stream_head(own, chunked=breaks_off and chunked),
     )
     return HandedOver()
 
@@ -60,7 +70,7 @@ def answer(
 class _ToldStream(EventStreamReader):
     """As `EventStreamReader`, in other words."""
 
-    __slots__ = ("_heartbeat", "_telling")
+    __slots__ = ("_breaks_off", "_heartbeat", "_retry", "_telling")
 
     def __init__(
         self,
@@ -72,13 +82,17 @@ class _ToldStream(EventStreamReader):
         head: bytes,
         chunked: bool,
         heartbeat: bytes,
+        breaks_off: bool,
+        retry: bytes,
     ) -> None:
         super().__init__(hub, target, place, head=head, chunked=chunked)
         self._telling = telling
         self._heartbeat = heartbeat
+        self._breaks_off = breaks_off
+        self._retry = retry
 
     def opening(self) -> bytes:
-        return wire.RETRY + b"".join(self._telling.begin())
+        return self._retry + b"".join(self._telling.begin())
 
     def heartbeat(self) -> bytes:
         return self._heartbeat
@@ -93,6 +107,14 @@ class _ToldStream(EventStreamReader):
     def ending(self, code: CloseCode) -> bytes:
         return b"".join(self._telling.end(code))
 
+    def say_goodbye(self, code: CloseCode) -> None:
+        if self._breaks_off and code.reconnects and code is not CloseCode.TOO_SLOW:
+            assert self._connection is not None
+            self.write(self.ending(code))
+            self._connection.close()
+        else:
+            super().say_goodbye(code)
+
 
 def _in_this_thread(
     relay: Relay,
@@ -101,11 +123,12 @@ def _in_this_thread(
     telling: Telling,
     heartbeat: bytes,
     headers: Mapping[str, str],
+    retry: bytes,
 ) -> Response:
     """For servers that give no connection away: the events come through the request's own thread."""
 
     def lines() -> Iterator[bytes]:
-        yield wire.RETRY
+        yield retry
         yield from telling.begin()
         code = CloseCode.FINISHED
         try:

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.fault_proxy import FaultProxies, Link, Manner, down, through, up
 
-_STREAM_REQUEST: Final = up(re.compile(rb"GET \S*/(?:socket|events|trpc|chat\.streamResponse)[? ]"))
+_STREAM_REQUEST: Final = up(re.compile(rb"GET \S*/(?:socket|events|trpc|chat\.streamResponse|responses/\S+)[? ]"))
 
 
 class CutStreams:

@@ -1,4 +1,4 @@
-"""Programs for Node.js, as somebody outside this repository would write them, and what they say."""
+"""Programs for Node.js, and some for Python, as somebody outside this repository would write them, and what they say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import selectors
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -71,7 +72,8 @@ class Programs:
 
     def run(self, program: str, task: object) -> Program:
         """A running program, which was told what to do."""
-        return Program(self._directory, program, task)
+        argv = [sys.executable, str(_HERE / "programs" / program)] if program.endswith(".py") else ["node", program]
+        return Program(self._directory, argv, task)
 
 
 class Program:
@@ -80,13 +82,13 @@ class Program:
     Left, it is killed where it still runs.
     """
 
-    def __init__(self, directory: Path, name: str, task: object) -> None:
-        self.name = name
+    def __init__(self, directory: Path, argv: list[str], task: object) -> None:
+        self.name = Path(argv[-1]).name
         self.said: list[Said] = []
         self._unread = b""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the program
         self._process = subprocess.Popen(
-            ["node", name],
+            argv,
             cwd=directory,
             env={name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"},
             stdin=subprocess.PIPE,

@@ -356,6 +356,14 @@ def test_a_replay_after_an_event_of_another_attempt_begins_at_the_newest_one_s_s
         assert [str(one.id) for one in log.replay(message_id, after)] == ["2-0", "2-1"]
 
 
+def test_any_attempt_that_the_log_still_has_can_be_read(log: EventLog, message_id: str) -> None:
+    for attempt in (1, 2, 10):
+        log.append(message_id, [delta(message_id, EventId(attempt, n)) for n in range(2)])
+    for attempt in (1, 2, 10):
+        assert [str(one.id) for one in log.attempt(message_id, attempt)] == [f"{attempt}-0", f"{attempt}-1"]
+    assert log.attempt(message_id, 3) == []
+
+
 def test_a_log_that_is_not_there_replays_nothing(log: EventLog, message_id: str) -> None:
     assert log.replay(message_id) == []
     assert log.replay(message_id, EventId(1, 1)) == []
@@ -422,6 +430,7 @@ def test_reading_says_so_where_redis_is_away(own_valkey: EmbeddedValkey, message
     own_valkey.kill()
     for question in (
         lambda: log.replay(message_id),
+        lambda: log.attempt(message_id, 1),
         lambda: log.last_ids([message_id]),
         lambda: log.publish(Publication("x", b"y")),
     ):

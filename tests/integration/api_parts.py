@@ -15,6 +15,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from api.calls import Call
 from shared import closing
 from shared.event_log import EventLog
 from shared.events import EventId
@@ -25,6 +26,8 @@ from shared.store import StartJob, Store
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
+OWN_CODES = {"unauthorized": "invalid_api_key", "quota_exceeded": "insufficient_quota"}
+"""Codes that OpenAI's clients know by another name."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,18 @@ def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
     assert problem["detail"]
     assert problem["type"]
     return problem
+
+
+def refused_in_words(call: Call, response: TestResponse, status: int, code: str) -> None:
+    """As `refused`, for a call that may have words of its own; an address that leads to no call has none."""
+    if call.words is None or response.mimetype == "application/problem+json":
+        refused(response, status, code)
+        return
+    assert response.mimetype == JSON, response.get_data(as_text=True)
+    error = json.loads(response.data)["error"]
+    assert (response.status_code, error["code"]) == (status, OWN_CODES.get(code, code)), error
+    assert error["message"]
+    assert error["type"]
 
 
 def job_made(api: Api, person: Person, project_id: str, *, name: str = "Ball") -> tuple[str, str]:

@@ -16,7 +16,7 @@ from api.app import CALLS, ROUTES
 from api.calls import Access, Call
 from api.refusals import Unauthorized
 from shared.lifecycle import MemberRole
-from tests.integration.api_parts import JSON_PATCH, Api, Person, answered, job_made, refused
+from tests.integration.api_parts import JSON_PATCH, Api, Person, answered, job_made, refused, refused_in_words
 
 GUARDED = [call for call in CALLS if call.access is not Access.ANYBODY and not call.is_socket]
 OF_A_PROJECT = [call for call in GUARDED if call.path_parts]
@@ -35,10 +35,13 @@ VIEWERS = {
     *("list_messages", "get_message", "message_events", "project_events"),
     *("list_jobs", "get_job", "get_job_source", "get_job_bundle"),
     *("preview_job", "preview_project"),
+    *("get_response", "list_input_items"),
 }
 EDITORS = {"change_project", "patch_document", "undo", "redo", "submit_message", "cancel_message", "retry_message"}
+EDITORS |= {"cancel_response"}
 OWNERS = {"delete_project", "put_member", "remove_member"}
-"""What each role may do beside what the one before it may; a new call that is in none of the three fails here."""
+NOBODY = {"delete_response"}
+"""What each role may do beside what the one before it may; a new call that is in none of the four fails here."""
 
 
 def try_call(call: Call, person: Person, ids: dict[str, str], *, method: str | None = None) -> Any:
@@ -88,7 +91,7 @@ def test_without_a_valid_token_no_call_is_served(api: Api, call: Call) -> None:
     for authorization in AUTHORIZATIONS:
         headers = {} if authorization is None else {"Authorization": authorization}
         response = api.nobody().call(call.method, path, raw=body, headers=headers)
-        refused(response, 401, Unauthorized.code)
+        refused_in_words(call, response, 401, Unauthorized.code)
         assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
@@ -103,10 +106,11 @@ def test_a_stranger_is_told_that_there_is_no_such_thing(api: Api, engine: Engine
     job_id, _ = job_made(api, owner, owner.project()["id"], name="canary-job")
     common = {"version": "1", "user": f"new-{uuid.uuid4()}"}
     real = {"projectId": project["id"], "messageId": pair["assistantMessage"]["id"], "jobId": job_id, **common}
+    real["responseId"] = f"resp_{real['messageId']}"
     unreal = {name: str(uuid.uuid4()) for name in real} | common
     before = everything(engine)
     response = try_call(call, stranger, real)
-    refused(response, 404, "not_found")
+    refused_in_words(call, response, 404, "not_found")
     assert response.data == try_call(call, stranger, unreal).data
     assert b"canary" not in response.data
     assert everything(engine) == before
@@ -118,7 +122,8 @@ def test_an_id_that_is_none_names_nothing(api: Api, call: Call) -> None:
     body = BODIES[call.name] if call.body is not None else ...
     for garbage in ("1", "x", "..%2f", "%00", "\u00e9", "null", "0" * 200):
         path = garbage.join(re.split(r"\{\w+\}", call.path))
-        refused(person.call(call.method, path, body=body, media_type=call.body_media_type), 404, "not_found")
+        response = person.call(call.method, path, body=body, media_type=call.body_media_type)
+        refused_in_words(call, response, 404, "not_found")
 
 
 @pytest.mark.parametrize("role", MemberRole)
@@ -138,8 +143,9 @@ def test_a_member_may_do_what_the_role_allows_and_no_more(
     if call.name in ("message_events", "retry_message"):
         api.finish(message_id)
     ids = {"projectId": project_id, "messageId": message_id, "jobId": job_id, "version": "1", "user": other.name}
+    ids["responseId"] = f"resp_{message_id}"
     may = {"viewer": VIEWERS, "editor": VIEWERS | EDITORS, "owner": VIEWERS | EDITORS | OWNERS}[role]
-    assert call.name in VIEWERS | EDITORS | OWNERS, "say who may make this call"
+    assert call.name in VIEWERS | EDITORS | OWNERS | NOBODY, "say who may make this call"
     before = everything(engine)
     # a project's events never end
     response = try_call(call, member, ids, method="HEAD" if call.name == "project_events" else None)
@@ -150,7 +156,7 @@ def test_a_member_may_do_what_the_role_allows_and_no_more(
         )
         assert response.status_code < 300 or lacking, response.data
     else:
-        refused(response, 403, "forbidden")
+        refused_in_words(call, response, 403, "forbidden")
         assert b"canary" not in response.data
         assert everything(engine) == before
 

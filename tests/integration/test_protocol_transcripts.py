@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.api_parts import Api, Person, answered
+from tests.integration.openai_parts import asking
 from tests.integration.trpc_parts import Line, Writer, follow, line, query, stop, stream_address
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocols.md"
@@ -114,3 +115,37 @@ def test_the_event_stream_is_as_documented(api: Api, anna: Person) -> None:
     recorder.lines += ["Last-Event-ID: 1-0", ""]
     recorder.lines += [line.rstrip() for line in recorder.plain(body).rstrip("\n").split("\n")]
     check("stream", recorder.lines)
+
+
+def test_the_responses_are_as_documented(api: Api, served: str, anna: Person) -> None:
+    """Made, cut off in the midst of its text, and gone on with behind the last number that came."""
+    project_id = anna.project()["id"]
+    recorder = Recorder(projectId=project_id)
+    body = {"input": "Hello", "conversation": project_id, "stream": True}
+
+    def hear(told: list[dict[str, Any]]) -> None:
+        for event in told:
+            response = event.get("response")
+            shown = event if response is None else {**event, "response": ["id", "status", "output", "usage"]}
+            text = json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
+            if response is not None:
+                kept = json.dumps({key: response[key] for key in ("id", "status")}, separators=(",", ":"))
+                text = text.replace('["id","status","output","usage"]', f"{kept[:-1]},…}}")
+            recorder.lines += [f"event: {event['type']}", recorder.plain(f"data: {text}"), ""]
+
+    recorder.lines += ["POST /v1/openai/responses", recorder.plain(json.dumps(body)), ""]
+    with asking(served, anna, "POST", "/v1/openai/responses", body) as request:
+        opening = request.until("response.queued")
+        message_id = opening[0]["response"]["id"].removeprefix("resp_")
+        recorder._names[message_id] = "messageId"
+        writer = Writer(api, {"assistantMessage": {"id": message_id}})
+        writer.say("Hel")
+        told = opening + request.until("response.output_text.delta")
+    hear(told)
+    writer.say("lo!")
+    writer.finish()
+    path = f"/v1/openai/responses/resp_{message_id}?stream=true&starting_after={told[-1]['sequence_number']}"
+    recorder.lines += [f"GET {recorder.plain(path)}", ""]
+    with asking(served, anna, "GET", path) as request:
+        hear(request.rest())
+    check("responses", recorder.lines[:-1])

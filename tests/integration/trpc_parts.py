@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from shared import closing, events
 from shared.event_log import Entry
-from shared.events import Delta, EventId, Status, StreamEvent
+from shared.events import Delta, EventId, Snapshot, SnapshotReason, Status, StreamEvent
 from shared.outcomes import Cancelled, Succeeded
 from tests.integration.api_parts import Api, Person
 
@@ -129,6 +129,13 @@ class Writer:
     def say(self, *texts: str) -> None:
         self._text += "".join(texts)
         self.append(*(Delta(**self.base(), content=text) for text in texts))
+
+    def begin_anew(self, reason: SnapshotReason = "attempt") -> None:
+        """The next attempt: after a failure with no round stored, or (`restored`) going on with all text so far."""
+        self._lease = self._api.store.begin_attempt(self._lease)
+        self._n = 0
+        self._text = self._text if reason == "restored" else ""
+        self.append(Snapshot(**self.base(), content=self._text, status="pending", tool_calls=(), reason=reason))
 
     def finish(self) -> str:
         """The row's text."""

@@ -20,9 +20,9 @@ export function say(happened) {
   process.stdout.write(`${JSON.stringify(happened)}\n`);
 }
 
-/** Ends the program, whatever is still open. */
+/** Ends the program, whatever is still open, once all that it said has left it. */
 export function leave() {
-  process.exit(0);
+  process.stdout.write("", () => process.exit(0));
 }
 
 /** A ticket for the path of a stream, as a browser gets it. */
