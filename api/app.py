@@ -51,6 +51,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *tickets.calls,
     *health.calls,
     *page.calls,
+    *protocols.DOCUMENTED,
 )
 """What the OpenAPI document tells."""
 ROUTES: Final[tuple[Call, ...]] = (*CALLS, *protocols.CALLS)

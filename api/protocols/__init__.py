@@ -4,7 +4,8 @@ What one needs, and nothing of it in another room:
 
 - a `Telling` (`telling.py`): a pure translation of one message's events into the protocol's words;
 - for its sockets a `Dialect` (`sockets.py`): what a client says, as acts; pure but for the work that they bring along;
-- calls, as every route, listed in `CALLS`. Event streams are answered by `streams.answer`, sockets by a `SocketGuest`.
+- calls, as every route, listed in `CALLS`, or in `DOCUMENTED` where the OpenAPI document can describe them and the tests of
+  every other route hold for them. Event streams are answered by `streams.answer`, sockets by a `SocketGuest`.
 
 Readers of all protocols sit in the relay's channels as every reader does: gap-free, once, compacted where they are slow; idle
 ones cost no thread. What clients ask for is done on the relay's own threads for calls, each socket's one after another.
@@ -18,3 +19,4 @@ from api.calls import Call
 from api.protocols import trpc
 
 CALLS: Final[tuple[Call, ...]] = (*trpc.calls,)
+DOCUMENTED: Final[tuple[Call, ...]] = ()

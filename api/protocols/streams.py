@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from flask import Response, request
 
@@ -10,8 +10,10 @@ from api import origins, wire
 from api.calls import EVENT_STREAM
 from api.close_codes import CloseCode
 from api.handover import HandedOver, take_socket
-from api.protocols.telling import Telling
-from api.readers import EventStreamReader, Following, Place
+from api.hub import Hub
+from api.protocols.jobs import JobFollower
+from api.protocols.telling import ComeBack, Telling
+from api.readers import EventStreamReader, Place
 from api.relay import Admission, FollowingEnded, Heartbeat, MessageTarget, Relay
 from api.services import Services
 from shared import events
@@ -25,12 +27,19 @@ def answer(
     *,
     heartbeat: bytes = wire.HEARTBEAT,
     headers: Mapping[str, str] | None = None,
+    admission: Admission | None = None,
+    breaks_off: bool = False,
 ) -> Response:
     """The answer to the present request: `target`, which the caller has authorised, as `telling` tells it.
 
-    `heartbeat` is what silence is broken with, `headers` are added to the answer's. Raises `TooManyReaders`.
+    `heartbeat` is what silence is broken with, `headers` are added to the answer's. `admission` is the reader's where the
+    caller has one already, and owned from now on. Raises `TooManyReaders`.
+
+    `breaks_off`: a client that would take the end of the answer for the end of the message sees instead that the connection
+    broke: where one is to come back, the last chunk is not sent. What no chunks can tell, to HTTP/1.0 and where the server
+    gives no connection away, the telling's `end` has to say. There the phases of component jobs are not told either.
     """
-    admission = services.relay.admit(target.user_id)
+    admission = admission or services.relay.admit(target.user_id)
     try:
         connection = take_socket(request.environ)
     except OSError:
@@ -50,9 +59,10 @@ def answer(
             head=wire.event_stream_head(own, chunked=chunked),
             chunked=chunked,
             heartbeat=heartbeat,
+            breaks_off=breaks_off and chunked,
         ),
         admission,
-        wire.event_stream_head(own, chunked=False),
+        wire.event_stream_head(own, chunked=breaks_off and chunked),
     )
     return HandedOver()
 
@@ -60,11 +70,11 @@ def answer(
 class _ToldStream(EventStreamReader):
     """As `EventStreamReader`, in other words."""
 
-    __slots__ = ("_heartbeat", "_telling")
+    __slots__ = ("_breaks_off", "_heartbeat", "_jobs", "_telling")
 
     def __init__(
         self,
-        hub: Following,
+        hub: Hub,
         target: MessageTarget,
         place: Place,
         telling: Telling,
@@ -72,10 +82,13 @@ class _ToldStream(EventStreamReader):
         head: bytes,
         chunked: bool,
         heartbeat: bytes,
+        breaks_off: bool,
     ) -> None:
         super().__init__(hub, target, place, head=head, chunked=chunked)
         self._telling = telling
         self._heartbeat = heartbeat
+        self._breaks_off = breaks_off
+        self._jobs = JobFollower(hub, target, telling, self._say)
 
     def opening(self) -> bytes:
         return wire.RETRY + b"".join(self._telling.begin())
@@ -84,14 +97,46 @@ class _ToldStream(EventStreamReader):
         return self._heartbeat
 
     def deliver(self, frame: wire.Frame) -> None:
-        if self._telling.is_over():
+        if self._telling.is_over() or self._closed_with is not None:
             return
-        self.write(b"".join(self._telling.tell(frame)))
+        try:
+            self._say(self._telling.tell(frame))
+        except ComeBack:
+            self.close(CloseCode.RESTART)
+            return
         if self._telling.is_over():
             self.close(CloseCode.FINISHED)
+        else:
+            self._jobs.look(is_paused=self.is_paused)
+
+    def _say(self, units: Sequence[bytes]) -> None:
+        self.write(b"".join(units))
 
     def ending(self, code: CloseCode) -> bytes:
         return b"".join(self._telling.end(code))
+
+    def close(self, code: CloseCode) -> None:
+        self._jobs.end()
+        super().close(code)
+
+    def say_goodbye(self, code: CloseCode) -> None:
+        if self._breaks_off and code.reconnects and code is not CloseCode.TOO_SLOW:
+            assert self._connection is not None
+            self._connection.close()
+        else:
+            super().say_goodbye(code)
+
+    def connection_lost(self) -> None:
+        self._jobs.end()
+        super().connection_lost()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._jobs.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._jobs.resume()
 
 
 def _in_this_thread(
@@ -118,6 +163,8 @@ def _in_this_thread(
                     break
         except FollowingEnded as ended:
             code = ended.code
+        except ComeBack:
+            code = CloseCode.RESTART
         yield from telling.end(code)
 
     response = Response(lines(), mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no", **headers})
