@@ -159,6 +159,7 @@ PATH_PARTS: Final[Mapping[str, PathPart]] = {
     "messageId": _ID,
     "jobId": _ID,
     "version": PathPart(read=requests.path_version, schema={"type": "integer", "minimum": 1}),
+    "chatId": PathPart(read=str, schema={"type": "string", "minLength": 1}),
     "procedures": PathPart(read=str, schema={"type": "string", "minLength": 1}),
     "user": PathPart(read=requests.path_user, schema={"type": "string", "minLength": 1, "maxLength": 200}),
 }

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from api.calls import Call
-from api.protocols import trpc
+from api.protocols import ai_sdk, trpc
 
 CALLS: Final[tuple[Call, ...]] = (*trpc.calls,)
-DOCUMENTED: Final[tuple[Call, ...]] = ()
+DOCUMENTED: Final[tuple[Call, ...]] = (*ai_sdk.calls,)
