@@ -48,6 +48,7 @@ def answer(
     if connection is None:
         return _in_this_thread(services.relay, target, admission, telling, heartbeat, headers or {})
     chunked = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
+    breaks_off = breaks_off and chunked
     own = [*origins.headers(services.settings).items(), *(headers or {}).items()]
     services.relay.adopt(
         connection,
@@ -56,13 +57,13 @@ def answer(
             target,
             admission,
             telling,
-            head=wire.event_stream_head(own, chunked=chunked),
+            head=wire.event_stream_head(own, chunked=chunked, breaks_off=breaks_off),
             chunked=chunked,
             heartbeat=heartbeat,
-            breaks_off=breaks_off and chunked,
+            breaks_off=breaks_off,
         ),
         admission,
-        wire.event_stream_head(own, chunked=breaks_off and chunked),
+        wire.event_stream_head(own, chunked=breaks_off, breaks_off=breaks_off),
     )
     return HandedOver()
 
