@@ -181,6 +181,7 @@ PATH_PARTS: Final[Mapping[str, PathPart]] = {
         schema={"type": "string", "pattern": "^(resp_)?[0-9a-f-]{36}$"},
     ),
     "version": PathPart(read=requests.path_version, schema={"type": "integer", "minimum": 1}),
+    "chatId": PathPart(read=str, schema={"type": "string", "minLength": 1}),
     "procedures": PathPart(read=str, schema={"type": "string", "minLength": 1}),
     "user": PathPart(read=requests.path_user, schema={"type": "string", "minLength": 1, "maxLength": 200}),
 }

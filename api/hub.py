@@ -28,6 +28,7 @@ from api.project_channel import ProjectChannel
 from api.readers import (
     NOBODY,
     ConnectedReader,
+    JobTarget,
     MessageTarget,
     ProjectTarget,
     Reader,
@@ -278,7 +279,7 @@ class Hub:
         match target:
             case MessageTarget():
                 return MessageChannel(self, name, target.message_id)
-            case ProjectTarget():
+            case ProjectTarget() | JobTarget():
                 return ProjectChannel(self, name, target.project_id)
             case UserTarget():
                 raise AssertionError("a user has no channel")
@@ -413,7 +414,7 @@ def _channel_name(target: Target) -> bytes:
     match target:
         case MessageTarget():
             return keys.message_channel(target.message_id).encode()
-        case ProjectTarget():
+        case ProjectTarget() | JobTarget():
             return keys.project_channel(target.project_id).encode()
         case UserTarget():
             raise AssertionError("a user has no channel")

@@ -10,11 +10,12 @@ from typing import Any, Final
 import msgspec
 
 from api import refusals
-from api.calls import EVENT_STREAM, JSON, PATH_PARTS, Access, Call
+from api.calls import JSON, PATH_PARTS, Access, Call
 from api.errors import PROBLEM_JSON, STATUSES, Problem
 from shared import errors
 from shared.errors import ChatrelayError
 from shared.events import StreamEvent
+from shared.notices import ProjectEvent
 
 Document = dict[str, Any]
 
@@ -23,6 +24,7 @@ _ABOUT: Final = (
     "Messages are answered by an assistant that also edits the project's JSON document. The answer is streamed as events"
     " and stored as a row; the fold of the events is what the row says."
 )
+_EVENTS: Final = ((StreamEvent, "StreamEvent"), (ProjectEvent, "StreamEvent or a notice of the project"))
 _REASONS: Final = {
     101: "Switched to a WebSocket: each text frame is one event",
     200: "Done",
@@ -157,8 +159,7 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for status, kind in call.answers.items():
         response: dict[str, Any] = {"description": _REASONS[status]}
-        if status == 101 or call.media_type == EVENT_STREAM:
-            told = "StreamEvent" if kind == StreamEvent else "StreamEvent or a notice of the project"
+        if (told := next((told for event, told in _EVENTS if event == kind), None)) is not None:
             response["description"] += f"; an event is a {told}"
         if kind is not None and status != 101:
             is_json = call.media_type == JSON

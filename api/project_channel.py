@@ -5,6 +5,8 @@ the messages' own channels, each through a `Strand`, so that they have no gap an
 `message`, `document` and `job` come from the project's channel, which has no log: there the rows are what tells of a gap.
 A watcher knows the document up to a version and the messages up to one, and what is published is a hint that there is more:
 the next version is handed on, one beyond it makes the watcher *settle*, that is, read what it lacks from the rows.
+
+A reader of one component job (`JobTarget`) is told of that job's phases and nothing else: `JobWatcher`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from api import wire
 from api.catch_up import Look, ProjectReading
 from api.channels import LONGEST_QUIET, Channel, Compared, Surroundings
 from api.close_codes import CloseCode
-from api.readers import MessageTarget, Reader, State
+from api.readers import JobTarget, MessageTarget, Reader, State
 from api.wire import Frame
 from shared import notices
 from shared.events import EventId
@@ -271,6 +273,56 @@ class Watcher:
             strand.resume_writing()
 
 
+class JobWatcher:
+    """What one reader of a single job was told of it so far."""
+
+    __slots__ = ("_job_id", "_mark", "reader")
+
+    since: Final = None
+    """Of the document and of messages it wants to know nothing."""
+
+    def __init__(self, reader: Reader, job_id: UUID) -> None:
+        self.reader = reader
+        self._job_id = job_id
+        self._mark: JobMark | None = None
+
+    @property
+    def job_ids(self) -> Iterable[UUID]:
+        return (self._job_id,)
+
+    def is_current(self, state: ProjectState) -> bool:
+        """As `Watcher.is_current`: a job that is over is none of the state's."""
+        newest = state.jobs.get(self._job_id)
+        return newest == self._mark or (newest is None and self._mark is not None and self._mark[0] not in _OPEN)
+
+    def catch_up(self, news: ProjectNews) -> Iterator[Frame]:
+        """The job as it is, where that is news."""
+        for job in news.jobs:
+            if job.id == self._job_id and self._takes(job.mark):
+                yield _frame("job", notices.job_changed(job).payload)
+
+    def tell(self, told: _Told, frame: Frame) -> bool:
+        """Hand it on, if it is of this job and news."""
+        if told.type != "job" or told.job_id != self._job_id or told.status not in _JOB_STATUSES:
+            return True
+        if self._takes((JobStatus(told.status), told.phase, told.tries)):
+            self.reader.deliver(frame)
+        return True
+
+    def _takes(self, mark: JobMark) -> bool:
+        was_known, self._mark = mark == self._mark, mark
+        return not was_known
+
+    def end(self) -> None:
+        """It has nothing of its own."""
+
+    def pause(self) -> None:
+        """As `end`."""
+
+    def resume(self) -> None:
+        """As `end`."""
+
+
 class ProjectChannel(Channel):
     """The watchers of one project."""
 
@@ -287,7 +339,7 @@ class ProjectChannel(Channel):
     def __init__(self, hub: Surroundings, name: bytes, project_id: UUID) -> None:
         super().__init__(hub, name)
         self._project_id = project_id
-        self._watchers: dict[Reader, Watcher] = {}
+        self._watchers: dict[Reader, Watcher | JobWatcher] = {}
         self._backlog: list[bytes] | None = None
         """What came since the rows began to be read; None while nobody reads them."""
         self._backlog_bytes = 0
@@ -300,7 +352,11 @@ class ProjectChannel(Channel):
     # --- watchers -----------------------------------------------------------------------------------------------
 
     def on_joined(self, reader: Reader) -> None:
-        self._watchers[reader] = Watcher(self.hub, reader, self._project_id)
+        target = reader.target
+        if isinstance(target, JobTarget):
+            self._watchers[reader] = JobWatcher(reader, target.job_id)
+        else:
+            self._watchers[reader] = Watcher(self.hub, reader, self._project_id)
         reader.state = State.SETTLING
         if self.is_subscribed or not self.hub.redis_is_up:
             self._fetch()
@@ -427,7 +483,7 @@ class ProjectChannel(Channel):
             self._settle([reader for reader in fetched if reader.state is State.LIVE])
         self._fetch()
 
-    def _apply(self, watcher: Watcher, news: ProjectNews | None) -> None:
+    def _apply(self, watcher: Watcher | JobWatcher, news: ProjectNews | None) -> None:
         reader = watcher.reader
         if news is None:
             reader.close(CloseCode.WITHDRAWN)

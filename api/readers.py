@@ -73,6 +73,24 @@ class ProjectTarget:
         return 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTarget:
+    """One component job, whose phases one user is told of from now on."""
+
+    job_id: UUID
+    project_id: UUID
+    user_id: UUID
+
+    @property
+    def may_cancel(self) -> bool:
+        return False
+
+    @property
+    def position(self) -> int:
+        """Its phases have no position: the newest is what counts."""
+        return 0
+
+
 NOBODY: Final = UUID(int=0)
 """The user of a reader inside this process."""
 
@@ -97,7 +115,7 @@ class UserTarget:
         return 0
 
 
-Target: TypeAlias = MessageTarget | ProjectTarget | UserTarget
+Target: TypeAlias = MessageTarget | ProjectTarget | JobTarget | UserTarget
 
 
 class State(Enum):

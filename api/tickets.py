@@ -18,6 +18,7 @@ calls = Calls()
 
 _STREAM: Final = re.compile(r"/v1/messages/([^/]+)/(socket|events)")
 _OF_PROJECT: Final = re.compile(r"/v1/projects/([^/]+)/(socket|events|preview)")
+_OF_CHAT: Final = re.compile(r"/v1/ai/chat/([^/]+)/socket")
 _OF_JOB: Final = re.compile(r"/v1/jobs/([^/]+)/(bundle\.js|preview)")
 
 
@@ -54,4 +55,8 @@ def _allowed(services: Services, principal: Caller, path: str) -> tuple[str, boo
         project_id, kind = requests.path_id(match[1]), match[2]
         services.store.project_for_reader(principal, project_id)
         return f"/v1/projects/{project_id}/{kind}", kind == "socket"
+    if match := _OF_CHAT.fullmatch(path):
+        project_id = requests.path_id(match[1])
+        services.store.project_for_reader(principal, project_id)
+        return f"/v1/ai/chat/{project_id}/socket", True
     raise errors.NotFound

@@ -136,14 +136,18 @@ def whole_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes) -
     return _head(lines, headers) + body
 
 
-def event_stream_head(headers: Iterable[tuple[str, str]], *, chunked: bool) -> bytes:
-    """The head of a 200 answer that is a stream of events. `headers` are the caller's own, in Latin-1."""
+def event_stream_head(headers: Iterable[tuple[str, str]], *, chunked: bool, breaks_off: bool = False) -> bytes:
+    """The head of a 200 answer that is a stream of events. `headers` are the caller's own, in Latin-1.
+
+    `breaks_off`: the client must notice where the last chunk is lacking. Node's `fetch` (undici) takes that for the end
+    after ``Connection: close``. So the connection is closed all the same, and said to be good for no other request.
+    """
     lines = [
         "HTTP/1.1 200 OK",
         "Content-Type: text/event-stream; charset=utf-8",
         "Cache-Control: no-store",
         "X-Accel-Buffering: no",
-        "Connection: close",
+        *(("Connection: keep-alive", "Keep-Alive: timeout=0") if breaks_off else ("Connection: close",)),
     ]
     if chunked:
         lines.append("Transfer-Encoding: chunked")

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from api.calls import Call
-from api.protocols import openai, trpc
+from api.protocols import ai_sdk, openai, trpc
 
 CALLS: Final[tuple[Call, ...]] = (*trpc.calls,)
-DOCUMENTED: Final[tuple[Call, ...]] = (*openai.calls,)
+DOCUMENTED: Final[tuple[Call, ...]] = (*ai_sdk.calls, *openai.calls)

@@ -24,10 +24,12 @@ from api import wire
 from api.close_codes import CloseCode
 from api.hub import Hub
 from api.inbound import Inbound, Text
+from api.protocols.jobs import JobFollower
 from api.protocols.telling import Telling
 from api.readers import NOBODY, MessageTarget, Place, Reader, SocketReader, UserTarget
 from api.relay import RESTARTS, Admission, Relay
 from api.wire import Frame
+from shared.settings import Settings
 
 MOST_WAITING: Final = 200
 """Of what a client asked for and is not begun; who asks for more is a flood."""
@@ -100,6 +102,10 @@ class Dialect(ABC):
     def hear(self, text: str | None, taken: Container[Hashable]) -> Iterable[Act]:
         """What a message of the client's asks for; None is one that is not text. `taken` are the keys in use, live."""
 
+    def most_frame_bytes(self, settings: Settings) -> int:
+        """The largest message of the client's; who says more is a flood."""
+        return settings.max_frame_bytes
+
     def moving(self) -> Sequence[bytes]:
         """What tells the client to go to another server while this one still serves it; nothing where it cannot be told."""
         return ()
@@ -116,19 +122,21 @@ class Dialect(ABC):
 class SocketGuest:
     """What a socket's view returns: a conversation that begins as soon as the handshake is done.
 
-    `admission` is the user's, or `NOBODY`'s where the dialect is to find out who it is.
+    `admission` is the user's, or `NOBODY`'s where the dialect is to find out who it is. `project_id` is the project that the
+    socket as a whole belongs to, where there is one: who loses it is sent away.
     """
 
     relay: Relay
     dialect: Dialect
     admission: Admission
+    project_id: UUID | None = None
 
     def adopt(self, sock: socket.socket) -> None:
         target = UserTarget(user_id=self.admission.user_id)
         goodbye = [wire.text_frame(payload) for payload in self.dialect.goodbye(CloseCode.RESTART)]
         self.relay.adopt(
             sock,
-            lambda hub: Conversation(hub, target, self.admission, self.dialect),
+            lambda hub: Conversation(hub, target, self.admission, self.dialect, self.project_id),
             self.admission,
             b"".join([*goodbye, RESTARTS]),
         )
@@ -142,21 +150,25 @@ class Conversation(SocketReader):
 
     __slots__ = (
         "_begun_at_s",
-        "_calls",
         "_dialect",
         "_is_begun",
         "_is_stopped",
         "_moving_since_s",
+        "_project_id",
         "_queue",
         "_running",
         "_strands",
         "_taken",
+        "calls",
     )
 
-    def __init__(self, hub: Hub, target: UserTarget, place: Place, dialect: Dialect) -> None:
+    def __init__(
+        self, hub: Hub, target: UserTarget, place: Place, dialect: Dialect, project_id: UUID | None = None
+    ) -> None:
         super().__init__(hub, target, place)
-        self._calls = hub
+        self.calls = hub
         self._dialect = dialect
+        self._project_id = project_id
         self._queue: deque[Ask] = deque()
         self._running: Ask | None = None
         self._is_stopped = False
@@ -175,7 +187,9 @@ class Conversation(SocketReader):
     def make_inbound(self) -> Inbound:
         settings = self.hub.settings
         return Inbound(
-            max_bytes=settings.max_frame_bytes, max_frames_per_s=settings.max_frames_per_second, meaning=Text
+            max_bytes=self._dialect.most_frame_bytes(settings),
+            max_frames_per_s=settings.max_frames_per_second,
+            meaning=Text,
         )
 
     def on_text(self, text: str | None) -> None:
@@ -211,7 +225,7 @@ class Conversation(SocketReader):
         if self._running is None and self._queue and not self.is_paused and self._closed_with is None:
             self._running = self._queue.popleft()
             self._is_stopped = False
-            self._calls.call(self._running.work, self._on_outcome)
+            self.calls.call(self._running.work, self._on_outcome)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         ask, self._running = self._running, None
@@ -239,7 +253,7 @@ class Conversation(SocketReader):
 
     def _begin(self, strand: _Strand) -> None:
         self._strands.add(strand)
-        self._calls.attach(strand)
+        self.calls.attach(strand)
 
     def _stop(self, stop: Stop) -> None:
         if stop.key not in self._taken:
@@ -258,6 +272,7 @@ class Conversation(SocketReader):
         if strand in self._strands:
             self._strands.discard(strand)
             self._taken.discard(strand.key)
+            strand.on_dropped()
             self.hub.leave(strand)
             strand.admission.release()
 
@@ -269,6 +284,8 @@ class Conversation(SocketReader):
     # --- the relay ------------------------------------------------------------------------------------------------
 
     def withdraw(self, project_id: UUID, user_id: UUID | None) -> None:
+        if self._project_id == project_id and user_id in (None, self.target.user_id):
+            self.close(CloseCode.WITHDRAWN)
         for strand in list(self._strands):
             strand.withdraw(project_id, user_id)
 
@@ -337,15 +354,19 @@ class _Strand(Reader):
     def tick(self, now_s: float) -> None:
         """The connection has the deadlines."""
 
+    def on_dropped(self) -> None:
+        """Nothing more comes of it."""
+
 
 class _Told(_Strand):
     """A message that is followed."""
 
-    __slots__ = ("_telling",)
+    __slots__ = ("_jobs", "_telling")
 
     def __init__(self, conversation: Conversation, key: Hashable, follow: Follow) -> None:
         super().__init__(conversation, key, follow.target, follow.admission)
         self._telling = follow.telling
+        self._jobs = JobFollower(conversation.calls, follow.target, follow.telling, conversation.say)
 
     def deliver(self, frame: Frame) -> None:
         if self.channel is None:
@@ -353,6 +374,19 @@ class _Told(_Strand):
         self.socket.say(self._telling.tell(frame))
         if self._telling.is_over():
             self.close(CloseCode.FINISHED)
+        else:
+            self._jobs.look(is_paused=self.is_paused)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._jobs.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._jobs.resume()
+
+    def on_dropped(self) -> None:
+        self._jobs.end()
 
     def close(self, code: CloseCode) -> None:
         if self.channel is not None:

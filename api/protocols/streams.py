@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from flask import Response, request
 
@@ -10,8 +10,10 @@ from api import origins, wire
 from api.calls import EVENT_STREAM
 from api.close_codes import CloseCode
 from api.handover import HandedOver, take_socket
-from api.protocols.telling import Telling
-from api.readers import EventStreamReader, Following, Place
+from api.hub import Hub
+from api.protocols.jobs import JobFollower
+from api.protocols.telling import ComeBack, Telling
+from api.readers import EventStreamReader, Place
 from api.relay import Admission, FollowingEnded, Heartbeat, MessageTarget, Relay
 from api.services import Services
 from shared import events
@@ -36,7 +38,8 @@ def answer(
     Raises `TooManyReaders`.
 
     `breaks_off`: a client that would take the end of the answer for the end of the message sees instead that the connection
-    broke: where one is to come back, the last chunk is not sent. HTTP/1.0 has no chunks, so that `end` has to say it there.
+    broke: where one is to come back, the last chunk is not sent. What no chunks can tell, to HTTP/1.0 and where the server
+    gives no connection away, the telling's `end` has to say. There the phases of component jobs are not told either.
     """
     admission = admission or services.relay.admit(target.user_id)
     try:
@@ -47,6 +50,7 @@ def answer(
     if connection is None:
         return _in_this_thread(services.relay, target, admission, telling, heartbeat, headers or {}, retry)
     chunked = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
+    breaks_off = breaks_off and chunked
     own = [*origins.headers(services.settings).items(), *(headers or {}).items()]
     services.relay.adopt(
         connection,
@@ -55,14 +59,14 @@ def answer(
             target,
             admission,
             telling,
-            head=wire.event_stream_head(own, chunked=chunked),
+            head=wire.event_stream_head(own, chunked=chunked, breaks_off=breaks_off),
             chunked=chunked,
             heartbeat=heartbeat,
-            breaks_off=breaks_off and chunked,
+            breaks_off=breaks_off,
             retry=retry,
         ),
         admission,
-        wire.event_stream_head(own, chunked=breaks_off and chunked),
+        wire.event_stream_head(own, chunked=breaks_off, breaks_off=breaks_off),
     )
     return HandedOver()
 
@@ -70,11 +74,11 @@ def answer(
 class _ToldStream(EventStreamReader):
     """As `EventStreamReader`, in other words."""
 
-    __slots__ = ("_breaks_off", "_heartbeat", "_retry", "_telling")
+    __slots__ = ("_breaks_off", "_heartbeat", "_jobs", "_retry", "_telling")
 
     def __init__(
         self,
-        hub: Following,
+        hub: Hub,
         target: MessageTarget,
         place: Place,
         telling: Telling,
@@ -90,6 +94,7 @@ class _ToldStream(EventStreamReader):
         self._heartbeat = heartbeat
         self._breaks_off = breaks_off
         self._retry = retry
+        self._jobs = JobFollower(hub, target, telling, self._say)
 
     def opening(self) -> bytes:
         return self._retry + b"".join(self._telling.begin())
@@ -98,22 +103,46 @@ class _ToldStream(EventStreamReader):
         return self._heartbeat
 
     def deliver(self, frame: wire.Frame) -> None:
-        if self._telling.is_over():
+        if self._telling.is_over() or self._closed_with is not None:
             return
-        self.write(b"".join(self._telling.tell(frame)))
+        try:
+            self._say(self._telling.tell(frame))
+        except ComeBack:
+            self.close(CloseCode.RESTART)
+            return
         if self._telling.is_over():
             self.close(CloseCode.FINISHED)
+        else:
+            self._jobs.look(is_paused=self.is_paused)
+
+    def _say(self, units: Sequence[bytes]) -> None:
+        self.write(b"".join(units))
 
     def ending(self, code: CloseCode) -> bytes:
         return b"".join(self._telling.end(code))
 
+    def close(self, code: CloseCode) -> None:
+        self._jobs.end()
+        super().close(code)
+
     def say_goodbye(self, code: CloseCode) -> None:
         if self._breaks_off and code.reconnects and code is not CloseCode.TOO_SLOW:
             assert self._connection is not None
-            self.write(self.ending(code))
             self._connection.close()
         else:
             super().say_goodbye(code)
+
+    def connection_lost(self) -> None:
+        self._jobs.end()
+        super().connection_lost()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._jobs.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._jobs.resume()
 
 
 def _in_this_thread(
@@ -141,6 +170,8 @@ def _in_this_thread(
                     break
         except FollowingEnded as ended:
             code = ended.code
+        except ComeBack:
+            code = CloseCode.RESTART
         yield from telling.end(code)
 
     response = Response(lines(), mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no", **headers})

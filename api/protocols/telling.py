@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+from uuid import UUID
 
 from api.close_codes import CloseCode
 from api.wire import Frame
+
+
+class ComeBack(Exception):
+    """The reader cannot be told this event: it is cut off, and comes back to be told everything anew.
+
+    What a telling to an event stream that `breaks_off` may raise from `tell`.
+    """
 
 
 class Telling(Protocol):
@@ -31,4 +39,17 @@ class Telling(Protocol):
 
     def end(self, code: CloseCode) -> Sequence[bytes]:
         """What comes after them: `FINISHED` where it is over or the message is, else why it is cut off."""
+        ...
+
+
+@runtime_checkable
+class TellsJobs(Protocol):
+    """A telling that also tells of its message's component job."""
+
+    def job(self) -> UUID | None:
+        """The job that it wants to be told of from now on."""
+        ...
+
+    def tell_job(self, payload: bytes) -> Sequence[bytes]:
+        """The job has come further: `payload` is an encoded `JobNotice`."""
         ...

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, Uuid, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Uuid, bindparam, func, insert, or_, select, update
 
 from shared.errors import (
     AlreadyFinal,
@@ -124,6 +124,30 @@ class MessageStore(Transactions):
         with self._moment() as connection:
             row = _seen(connection, principal, message_id, *MESSAGE_COLUMNS)
             return message_records(connection, [row])[0]
+
+    def answer(self, principal: Principal, project_id: UUID, message_id: UUID) -> MessageRecord | None:
+        """The project's assistant message of that id, or the one that answers the user's of that id. Raises `NotFound`."""
+        theirs = or_(Message.id == message_id, Message.reply_to == message_id)
+        # an answer is made with its question, right behind it
+        return self._first_answer(principal, project_id, Message.id >= message_id, theirs, first=Message.id)
+
+    def active_answer(self, principal: Principal, project_id: UUID) -> MessageRecord | None:
+        """Of a project's unfinished answers the one that was asked for last; None where none is. Raises `NotFound`."""
+        is_unfinished = Message.status.in_(UNFINISHED)
+        return self._first_answer(principal, project_id, is_unfinished, first=Message.queue_number.desc())
+
+    def _first_answer(
+        self, principal: Principal, project_id: UUID, *which: ColumnElement[bool], first: ColumnElement[Any] | Any
+    ) -> MessageRecord | None:
+        with self._moment() as connection:
+            role_in(connection, principal, project_id)
+            row = connection.execute(
+                select(*MESSAGE_COLUMNS)
+                .where(Message.project_id == project_id, Message.role == Role.ASSISTANT, *which)
+                .order_by(first)
+                .limit(1)
+            ).one_or_none()
+            return None if row is None else message_records(connection, [row])[0]
 
     def messages(
         self,

@@ -36,7 +36,7 @@ class Transactions:
 
     @contextmanager
     def _moment(self) -> Iterator[Connection]:
-        """For several questions that are answered as of one moment, whatever is committed meanwhile. Nothing may be written."""
+        """For several questions, answered as of one moment whatever is committed meanwhile. Nothing may be written."""
         with _translated(), self._unmoved.begin() as connection:
             yield connection
 

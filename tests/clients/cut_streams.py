@@ -9,7 +9,11 @@ from typing import Final
 
 from tests.fault_proxy import FaultProxies, Link, Manner, down, through, up
 
-_STREAM_REQUEST: Final = up(re.compile(rb"GET \S*/(?:socket|events|trpc|chat\.streamResponse|responses/\S+)[? ]"))
+_STREAM_REQUEST: Final = up(
+    re.compile(
+        rb"GET \S*/(?:socket|events|stream|trpc|chat\.streamResponse|responses/\S+)[? ]|POST /v1/ai/chat/[^/? ]+[? ]"
+    )
+)
 
 
 class CutStreams:

@@ -46,7 +46,7 @@ class Programs:
         _check_node()
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(_HERE / name, directory)
-        for program in [*(_HERE / "programs").glob("*.*s"), *_TYPES.glob("*.d.ts")]:
+        for program in [*(_HERE / "programs").glob("*.*s*"), *_TYPES.glob("*.d.ts")]:
             shutil.copy(program, directory)
         (directory / "page").mkdir()
         for module in _PAGE.glob("*.js"):
@@ -69,6 +69,12 @@ class Programs:
         )
         assert done.returncode == 0 or done.stdout, done.stderr
         return done.stdout
+
+    def bundle(self, page: str, aliases: Mapping[str, str] | None = None) -> str:
+        """A page's module with all that it imports, in one. `aliases` are packages to be taken in place of others."""
+        options = ["--bundle", "--format=esm", "--jsx=automatic", '--define:process.env.NODE_ENV="development"']
+        options += [f"--alias:{name}={other}" for name, other in (aliases or {}).items()]
+        return _check(["npx", "--no-install", "esbuild", page, "--log-level=error", *options], cwd=self._directory)
 
     def run(self, program: str, task: object) -> Program:
         """A running program, which was told what to do."""

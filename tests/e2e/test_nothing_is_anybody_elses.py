@@ -192,6 +192,8 @@ def test_bad_input_gets_its_status_and_code_changes_nothing_and_is_not_said_agai
 
 def _calls(project_id: str, message_id: str) -> dict[str, Callable[[httpx.Client], httpx.Response]]:
     project, message = f"/v1/projects/{project_id}", f"/v1/messages/{message_id}"
+    chat = f"/v1/ai/chat/{project_id}"
+    said = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "let me in"}]}
     return {
         "see the project": lambda client: client.get(project),
         "rename the project": lambda client: client.patch(project, json={"name": "mine"}),
@@ -207,6 +209,10 @@ def _calls(project_id: str, message_id: str) -> dict[str, Callable[[httpx.Client
         "retry it": lambda client: client.post(f"{message}/retry"),
         "follow it": lambda client: client.get(f"{message}/events"),
         "open a socket": lambda client: client.get(f"{message}/socket", headers=UPGRADE),
+        "chat": lambda client: client.post(chat, json={"messages": [said]}),
+        "resume the chat": lambda client: client.get(f"{chat}/stream"),
+        "stop the chat": lambda client: client.post(f"{chat}/stop"),
+        "open the chat's socket": lambda client: client.get(f"{chat}/socket", headers=UPGRADE),
         "get a ticket": lambda client: client.post("/v1/tickets", json={"path": f"{message}/socket"}),
     }
 

@@ -47,15 +47,16 @@ class Person:
         raw: bytes | None = None,
         media_type: str = JSON,
         headers: dict[str, str] | None = None,
+        buffered: bool = True,
     ) -> TestResponse:
-        """One request; `body` is encoded as JSON, `raw` is sent as it is."""
+        """One request; `body` is encoded as JSON, `raw` is sent as it is. An answer without an end is not `buffered`."""
         sent = dict(headers or {})
         if self.token is not None:
             sent.setdefault("Authorization", f"Bearer {self.token}")
         data = raw if raw is not None else None if body is ... else json.dumps(body).encode()
         kind = media_type if data is not None else None
         return self.app.test_client().open(
-            path, method=method, data=data, content_type=kind, headers=sent, buffered=True
+            path, method=method, data=data, content_type=kind, headers=sent, buffered=buffered
         )
 
     def get(self, path: str, **rest: Any) -> TestResponse:

@@ -27,6 +27,7 @@ BODIES: dict[str, Any] = {
     "submit_message": {"content": "x"},
     "create_ticket": {"path": "/v1/messages/{messageId}/events"},
     "put_member": {"role": "viewer"},
+    "ai_chat": {"messages": [{"role": "user", "id": "m", "parts": [{"type": "text", "text": "x"}]}]},
 }
 """A valid body for each call that has one; a new call without one fails here."""
 QUERIES = {"compare_versions": "?from=1&to=2"}
@@ -36,12 +37,18 @@ VIEWERS = {
     *("list_jobs", "get_job", "get_job_source", "get_job_bundle"),
     *("preview_job", "preview_project"),
     *("get_response", "list_input_items"),
+    *("ai_chat_stream", "ai_chat_stream_of_chat"),
 }
-EDITORS = {"change_project", "patch_document", "undo", "redo", "submit_message", "cancel_message", "retry_message"}
-EDITORS |= {"cancel_response"}
+EDITORS = {
+    *("change_project", "patch_document", "undo", "redo", "submit_message", "cancel_message", "retry_message"),
+    *("ai_chat", "ai_chat_stop"),
+    "cancel_response",
+}
 OWNERS = {"delete_project", "put_member", "remove_member"}
 NOBODY = {"delete_response"}
 """What each role may do beside what the one before it may; a new call that is in none of the four fails here."""
+ENDLESS = {"project_events", "ai_chat_stream", "ai_chat_stream_of_chat"}
+"""Streams that do not end by themselves, here; a HEAD says as much of who may."""
 
 
 def try_call(call: Call, person: Person, ids: dict[str, str], *, method: str | None = None) -> Any:
@@ -49,8 +56,12 @@ def try_call(call: Call, person: Person, ids: dict[str, str], *, method: str | N
     for name, value in ids.items():
         path = path.replace(f"{{{name}}}", value)
         if isinstance(body, dict):
-            body = {key: text_.replace(f"{{{name}}}", value) for key, text_ in body.items()}
-    return person.call(method or call.method, path, body=body, media_type=call.body_media_type)
+            body = {
+                key: given.replace(f"{{{name}}}", value) if isinstance(given, str) else given
+                for key, given in body.items()
+            }
+    is_endless = call.name == "ai_chat"
+    return person.call(method or call.method, path, body=body, media_type=call.body_media_type, buffered=not is_endless)
 
 
 def everything(engine: Engine) -> list[Any]:
@@ -147,14 +158,14 @@ def test_a_member_may_do_what_the_role_allows_and_no_more(
     may = {"viewer": VIEWERS, "editor": VIEWERS | EDITORS, "owner": VIEWERS | EDITORS | OWNERS}[role]
     assert call.name in VIEWERS | EDITORS | OWNERS | NOBODY, "say who may make this call"
     before = everything(engine)
-    # a project's events never end
-    response = try_call(call, member, ids, method="HEAD" if call.name == "project_events" else None)
+    response = try_call(call, member, ids, method="HEAD" if call.name in ENDLESS else None)
     if call.name in may:
         # there is nothing to redo and nothing built, and that is said to those alone who may
         lacking = (
             call.name in ("redo", "get_job_source", "get_job_bundle", "preview_job") and response.status_code == 409
         )
         assert response.status_code < 300 or lacking, response.data
+        response.close()
     else:
         refused_in_words(call, response, 403, "forbidden")
         assert b"canary" not in response.data

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.ai_sdk_parts import ChatWriter, chat_path, frames, newest_answer, posted, said, streaming
 from tests.integration.api_parts import Api, Person, answered
 from tests.integration.openai_parts import asking
 from tests.integration.trpc_parts import Line, Writer, follow, line, query, stop, stream_address
@@ -30,6 +31,8 @@ class Recorder:
             said = said.replace(text, f"<{name}>")
         said = re.sub(r'"timing":\{[^}]*\}', '"timing":{…}', said)
         said = re.sub(r'"ts":[0-9]+', '"ts":…', said)
+        said = re.sub(r'"createdAt":"[^"]+"', '"createdAt":"…"', said)
+        said = re.sub(r"call_[0-9a-f_]+", "<toolCallId>", said)
         assert not _ID.search(said), said
         return said
 
@@ -149,3 +152,79 @@ def test_the_responses_are_as_documented(api: Api, served: str, anna: Person) ->
     with asking(served, anna, "GET", path) as request:
         hear(request.rest())
     check("responses", recorder.lines[:-1])
+
+
+def test_the_ai_sdks_stream_is_as_documented(api: Api, served: str, anna: Person) -> None:
+    project_id = anna.project()["id"]
+    body = posted(said("Confetti, please", "iPX5vmgqyBk31Xu5"), id="Hq2Ws6mT0Zc9Kd4R")
+    path = chat_path(project_id) + "?sdk=7"
+    with streaming(served, anna, "POST", path, body) as stream:
+        writer = ChatWriter(api, anna, project_id)
+        recorder = Recorder(
+            messageId=str(writer.message_id),
+            projectId=project_id,
+            userMessageId=newest_answer(anna, project_id)["replyTo"],
+        )
+        recorder.lines += [
+            f"POST {recorder.plain(path)}",
+            json.dumps(body, separators=(",", ":")),
+            "",
+            *(f"{name}: {stream.response.headers[name]}" for name in ("content-type", "x-vercel-ai-ui-message-stream")),
+            "",
+        ]
+        writer.say("It was a d")
+        stream.until("text-delta")
+        writer.begin_anew()
+        writer.say("I build ", "it.")
+        builder = writer.hand_over("Confetti")
+        recorder._names[str(builder.job.id)] = "jobId"
+        stream.until("data-job")
+        builder.enter("writing")
+        while stream.until("data-job")["data"].get("phase") != "writing":
+            pass
+        builder.finish()
+        stream.finish()
+    encoded = (json.dumps(chunk, separators=(",", ":"), ensure_ascii=False) for chunk in stream.chunks)
+    # whether it is told that nobody builds yet depends on how soon somebody does
+    told = [chunk for chunk in encoded if '"status":"pending","name"' not in chunk]
+    recorder.lines += [recorder.plain(f"data: {chunk}") for chunk in told]
+    recorder.lines.append("data: [DONE]")
+    assert stream.is_done
+    check("ai-sdk stream", recorder.lines)
+
+
+def test_the_ai_sdks_conversation_on_a_socket_is_as_documented(api: Api, served: str, anna: Person) -> None:
+    project_id = anna.project()["id"]
+    with frames(served, anna, project_id) as socket:
+        recorder = Recorder(projectId=project_id)
+
+        def says(frame: Any) -> None:
+            recorder.note(">", json.dumps(frame, separators=(",", ":")))
+            socket.say(frame)
+
+        def hears(kind: str, request_id: str, chunk: str | None = None) -> None:
+            for frame in socket.until(kind, request_id, chunk):
+                recorder.note("<", json.dumps(frame, separators=(",", ":")))
+
+        common: dict[str, Any] = {"id": "Hq2Ws6mT0Zc9Kd4R", "headers": {}, "body": {}}
+        says({"type": "resume", "requestId": "a1", **common})
+        hears("no-active", "a1")
+        question = said("Hello", "iPX5vmgqyBk31Xu5")
+        send = {"type": "send", "requestId": "a2", **common, "trigger": "submit-message", "messages": [question]}
+        recorder.note(">", json.dumps(send, separators=(",", ":")))
+        socket.say(send)
+        [start] = socket.until("chunk", "a2", "start")
+        recorder._names |= {
+            start["chunk"]["messageId"]: "messageId",
+            start["chunk"]["messageMetadata"]["replyTo"]: "userMessageId",
+        }
+        recorder.note("<", json.dumps(start, separators=(",", ":")))
+        writer = ChatWriter(api, anna, project_id)
+        writer.say("Hel")
+        hears("chunk", "a2", "text-delta")
+        says({"type": "abort", "requestId": "a2"})
+        writer.cancel_once_asked()
+        named = {**common, "body": {"messageId": str(writer.message_id)}}
+        says({"type": "resume", "requestId": "a3", **named})
+        hears("end", "a3")
+    check("ai-sdk socket", recorder.lines)

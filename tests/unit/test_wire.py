@@ -73,3 +73,11 @@ def test_headers_of_the_caller_do_not_replace_the_streams_own() -> None:
     assert head.endswith(b"\r\nConnection: close\r\nX-A: b\r\n\r\n")
     assert b"public" not in head
     assert b"ength" not in head
+
+
+def test_a_stream_that_may_break_off_is_not_announced_to_end_with_its_connection() -> None:
+    """Node's `fetch` would take the break for the end; nor is another request to come on that connection."""
+    plain, breaking = (wire.event_stream_head([], chunked=True, breaks_off=breaks) for breaks in (False, True))
+    assert b"\r\nConnection: close\r\n" in plain
+    assert b"close" not in breaking
+    assert b"\r\nKeep-Alive: timeout=0\r\n" in breaking
