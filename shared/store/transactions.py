@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from psycopg2 import extensions
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidRequestError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -26,8 +28,6 @@ class Transactions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._unmoved = engine.execution_options(isolation_level="REPEATABLE READ")
-        self._each_by_itself = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -37,18 +37,40 @@ class Transactions:
     @contextmanager
     def _moment(self) -> Iterator[Connection]:
         """For several questions, answered as of one moment whatever is committed meanwhile. Nothing may be written."""
-        with _translated(), self._unmoved.begin() as connection:
-            yield connection
+        with _translated(), self._engine.connect() as connection:
+            driver = _driver(connection)
+            # the driver begins its next transaction so, which costs no round trip; SQLAlchemy's own option asks the server
+            driver.isolation_level = extensions.ISOLATION_LEVEL_REPEATABLE_READ
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if driver.status == extensions.STATUS_READY and not driver.closed:
+                    driver.isolation_level = None
+                else:
+                    connection.invalidate()
 
     @contextmanager
     def _statement(self) -> Iterator[Connection]:
         """For one statement, which is a transaction of its own: a third of the round trips."""
-        with _translated(), self._each_by_itself.connect() as connection:
-            yield connection
+        with _translated(), self._engine.connect() as connection:
+            driver = _driver(connection)
+            driver.autocommit = True
+            try:
+                yield connection
+            finally:
+                if driver.closed:
+                    connection.invalidate()
+                else:
+                    driver.autocommit = False
 
     def close(self) -> None:
         """Give back every connection."""
         self._engine.dispose()
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from worker.turn import run_turn
 
 _PIECES: Final = 20
 _LATE: Final = 2_000
-SQL_OF_A_TURN: Final = 12
+SQL_OF_A_TURN: Final = 9
 
 
 @pytest.fixture(scope="module")
