@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import Compared, Machine, Measure, Results, RowResult, Spread
+from benchmarks.rows import ROWS
 
 DISTURBED: Final = 0.1
 """More of the machine's CPU time than this that went to others makes a row provisional."""
@@ -46,6 +49,12 @@ def write_into(path: Path, results: Results) -> None:
     if not (found and ended):
         raise ValueError(f"{path} lacks the lines {BEGIN} and {END}")
     path.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n{END}{after}", encoding="utf-8")
+
+
+def joined(several: Sequence[Results]) -> Results:
+    """All rows, in the table's order; of one that is in several, the last. What is said of the whole is the last one's."""
+    rows = {row.name: row for results in several for row in results.rows}
+    return msgspec.structs.replace(several[-1], rows=[rows[name] for name in ROWS if name in rows])
 
 
 def markdown(results: Results) -> str:

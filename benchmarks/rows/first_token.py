@@ -82,9 +82,12 @@ def _first_token(bench: Bench) -> Iterator[Sides]:
         model_port = model.ask("serve")
         model.ask("set", per_s=(50.0, 50.0), deltas=3)
         model_url = f"http://127.0.0.1:{model_port}/v1"
-        stack = bench.stacks(
-            webs=1, workers=1, own_postgres=True, own_valkey=True, settings={**ROOMY, "OPENAI_BASE_URL": model_url}
-        )
+        settings = {
+            **ROOMY,
+            "OPENAI_BASE_URL": model_url,
+            "CHATRELAY_SOCKET_HEARTBEAT_S": 600,
+        }  # who measures, pongs not
+        stack = bench.stacks(webs=1, workers=1, own_postgres=True, own_valkey=True, settings=settings)
         person = exits.enter_context(Person(stack))
         project = person.project()
         web_port = int(stack.urls[0].rpartition(":")[2])
