@@ -88,8 +88,10 @@ def report(
     ],
     page: Annotated[Path, typer.Option(help="The page that gets the table.", dir_okay=False)] = _PAGE,
 ) -> None:
-    """Write results into the page, between its two marks."""
-    write_into(page, joined([Results.read(path) for path in results]))
+    """Write results into the page, between its two marks, and keep them beside it as JSON."""
+    found = joined([Results.read(path) for path in results])
+    write_into(page, found)
+    found.write(page.with_suffix(".json"))
 
 
 def main() -> None:

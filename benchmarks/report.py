@@ -58,8 +58,9 @@ def joined(several: Sequence[Results]) -> Results:
 
 
 def markdown(results: Results) -> str:
+    repeats = sorted({len(row.ours) for row in results.rows})
     lines = [
-        f"Measured {results.began_at[:10]}, {results.repeats} repeats of each side, on {_machine(results.machine)}.",
+        f"Measured {results.began_at[:10]}, {_range(repeats)} repeats of each side, on {_machine(results.machine)}.",
         "The first number is the median; the least and the most stand in brackets.",
         "",
         "| row | what | reference | ours | the reference's | ratio | goal | met |",
@@ -89,6 +90,10 @@ def markdown(results: Results) -> str:
     lines += ["", "Counted beside (ours / the reference's, medians):", ""]
     lines += [f"- `{row.name}`: {_figures(row)}" for row in results.rows]
     return "\n".join(lines) + "\n"
+
+
+def _range(sorted_counts: list[int]) -> str:
+    return "–".join(map(str, dict.fromkeys([sorted_counts[0], sorted_counts[-1]])))
 
 
 def _figures(row: RowResult) -> str:
