@@ -16,14 +16,14 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.curve import curve
 from benchmarks.machine import this_machine
 from benchmarks.measuring import allow_many_files
-from benchmarks.report import show, write_into
+from benchmarks.report import joined, show, write_into
 from benchmarks.results import Results
-from benchmarks.row import Bench, Row, run_row
+from benchmarks.row import Bench, Row, Watch, run_row
 from benchmarks.rows import ROWS
 from dev.procfile import ROOT
 from tests.stack import StackStarter
@@ -43,15 +43,19 @@ def run(
     """Measure rows, each against its reference, in turn. Prints ratios beside the goals."""
     if unknown := set(rows or ()) - set(ROWS):
         raise typer.BadParameter(f"unknown rows {', '.join(sorted(unknown))}; there are {_NAMES}")
-    results = _run([ROWS[name] for name in rows or ROWS], repeats=repeats, quick=quick)
+    results, failed = _run([ROWS[name] for name in rows or ROWS], repeats=repeats, quick=quick)
     show(results, Console())
     if json is not None:
         results.write(json)
+    if failed:
+        print(f"could not be measured: {', '.join(failed)}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
-def _run(rows: list[Row], *, repeats: int, quick: bool) -> Results:
+def _run(rows: list[Row], *, repeats: int, quick: bool) -> tuple[Results, list[str]]:
+    """What came out, and the names of the rows that broke; those are reported, and the others go on."""
     began_at = datetime.now(UTC).isoformat(timespec="seconds")
-    found = []
+    found, failed = [], []
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -63,24 +67,31 @@ def _run(rows: list[Row], *, repeats: int, quick: bool) -> Results:
     with progress:
         task = progress.add_task("", total=None)
         for row in rows:
-            with StackStarter() as stacks:
-                found.append(
-                    run_row(
-                        row,
-                        Bench(stacks=stacks, is_quick=quick),
-                        repeats=repeats,
-                        watch=lambda what, done, of: progress.update(task, description=what, completed=done, total=of),
-                    )
-                )
-    return Results(began_at=began_at, repeats=repeats, is_quick=quick, machine=this_machine(), rows=found)
+            try:
+                with StackStarter() as stacks:
+                    bench = Bench(stacks=stacks, is_quick=quick)
+                    found.append(run_row(row, bench, repeats=repeats, watch=_shown(progress, task)))
+            except Exception:
+                progress.console.print_exception(max_frames=12)
+                failed.append(row.name)
+    machine = this_machine()
+    return Results(began_at=began_at, repeats=repeats, is_quick=quick, machine=machine, rows=found), failed
+
+
+def _shown(progress: Progress, task: TaskID) -> Watch:
+    return lambda what, done, of: progress.update(task, description=what, completed=done, total=of)
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="What `--json` wrote.", exists=True, dir_okay=False)],
+    results: Annotated[
+        list[Path], typer.Argument(help="What `--json` wrote; of a row in several, the last.", exists=True)
+    ],
     page: Annotated[Path, typer.Option(help="The page that gets the table.", dir_okay=False)] = _PAGE,
 ) -> None:
-    """Write results into the page, between its two marks."""
-    write_into(page, Results.read(results))
+    """Write results into the page, between its two marks, and keep them beside it as JSON."""
+    found = joined([Results.read(path) for path in results])
+    write_into(page, found)
+    found.write(page.with_suffix(".json"))
 
 
 def main() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import Compared, Machine, Measure, Results, RowResult, Spread
+from benchmarks.rows import ROWS
 
 DISTURBED: Final = 0.1
 """More of the machine's CPU time than this that went to others makes a row provisional."""
@@ -48,9 +51,16 @@ def write_into(path: Path, results: Results) -> None:
     path.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n{END}{after}", encoding="utf-8")
 
 
+def joined(several: Sequence[Results]) -> Results:
+    """All rows, in the table's order; of one that is in several, the last. What is said of the whole is the last one's."""
+    rows = {row.name: row for results in several for row in results.rows}
+    return msgspec.structs.replace(several[-1], rows=[rows[name] for name in ROWS if name in rows])
+
+
 def markdown(results: Results) -> str:
+    repeats = sorted({len(row.ours) for row in results.rows})
     lines = [
-        f"Measured {results.began_at[:10]}, {results.repeats} repeats of each side, on {_machine(results.machine)}.",
+        f"Measured {results.began_at[:10]}, {_range(repeats)} repeats of each side, on {_machine(results.machine)}.",
         "The first number is the median; the least and the most stand in brackets.",
         "",
         "| row | what | reference | ours | the reference's | ratio | goal | met |",
@@ -80,6 +90,10 @@ def markdown(results: Results) -> str:
     lines += ["", "Counted beside (ours / the reference's, medians):", ""]
     lines += [f"- `{row.name}`: {_figures(row)}" for row in results.rows]
     return "\n".join(lines) + "\n"
+
+
+def _range(sorted_counts: list[int]) -> str:
+    return "–".join(map(str, dict.fromkeys([sorted_counts[0], sorted_counts[-1]])))
 
 
 def _figures(row: RowResult) -> str:
