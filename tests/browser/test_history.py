@@ -211,12 +211,15 @@ def test_a_comparison_that_comes_in_leaves_the_number_that_is_being_typed(
     page.get_by_role("button", name="Compare", exact=True).click()
     comparison = page.get_by_role("group", name="Compare two versions")
     to = comparison.get_by_label("to version").last
+    newest = comparison.locator("ins").filter(has_text='"Four"')
+    expect(newest).to_be_visible()
     comparison.get_by_label("From version").fill("1")
     to.fill("3")
+    expect(comparison.locator("del").filter(has_text='"One"')).to_be_visible()  # leaving a field compares
     held: list[Route] = []
     page.route("**/versions/**", lambda route: held.append(route))
     with page.expect_request("**/versions/**"):
-        page.keyboard.press("Enter")
+        to.press("Enter")
     expect(comparison).to_contain_text("Comparing")
     to.fill("2")
     page.route("**/versions/**", lambda route: route.continue_())  # the newest route is asked first
