@@ -186,23 +186,14 @@ def role_in(connection: Connection, principal: Principal, project_id: UUID) -> M
 
 
 # what every submit and every patch ask is built once
+_THEIRS: Final = (
+    Project.id == bindparam("project", type_=Uuid()),
+    Member.user_id == bindparam("user", type_=Uuid()),
+)
 _LOCK: Final = (
-    select(Project.id)
-    .join(Member, Member.project_id == Project.id)
-    .where(
-        Project.id == bindparam("project", type_=Uuid()),
-        Member.user_id == bindparam("user", type_=Uuid()),
-    )
-    .with_for_update(of=Project)
+    select(Project.id).join(Member, Member.project_id == Project.id).where(*_THEIRS).with_for_update(of=Project)
 )
-_SEEN: Final = (
-    select(Project.__table__, Member.role)
-    .join(Member, Member.project_id == Project.id)
-    .where(
-        Project.id == bindparam("project", type_=Uuid()),
-        Member.user_id == bindparam("user", type_=Uuid()),
-    )
-)
+_SEEN: Final = select(Project.__table__, Member.role).join(Member, Member.project_id == Project.id).where(*_THEIRS)
 
 
 def lock_project(

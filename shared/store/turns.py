@@ -481,10 +481,6 @@ def is_of(owner: str) -> Any:
     return Message.lease_owner == owner
 
 
-def _held(lease: Lease) -> tuple[Any, ...]:
-    return (Message.id == lease.message_id, Message.attempt == lease.attempt, Message.lease_owner == lease.owner)
-
-
 def write_under_lease(connection: Connection, lease: Lease, **values: Any) -> None:
     """The fence: an update of the message under the lease. Raises `Fenced` where it hits nothing."""
     written = connection.execute(
