@@ -16,8 +16,10 @@ import msgspec
 from flask import Response, request
 
 from api import auth, requests
+from api.refusals import MissingScope
 from api.services import Services
 from shared.errors import ChatrelayError
+from shared.lifecycle import Scope
 
 JSON: Final = "application/json"
 JSON_PATCH: Final = "application/json-patch+json"
@@ -85,6 +87,8 @@ class Call:
     """With ``{projectId}`` for a part that varies; `PATH_PARTS` says what each is."""
     handler: Callable[..., Answer | Response]
     access: Access = Access.TOKEN
+    scope: Scope | None = None
+    """What the caller's token must allow beside its user's projects; who comes with another is refused with 403."""
     query: type[msgspec.Struct] | None = None
     body: Any = None
     """The type of the body; None: the call has none and none is read."""
@@ -144,20 +148,26 @@ class Call:
     def _answered(self, services: Services, path: Mapping[str, str]) -> Response:
         given: dict[str, Any] = {}
         if self.access is Access.TOKEN:
-            given["principal"] = auth.by_token(services.store, request.headers)
+            given["principal"] = self._allowed(auth.by_token(services.store, request.headers))
         parts = {snake(name): PATH_PARTS[name].read(path[snake(name)]) for name in self.path_parts}
         given.update(parts)
         if self.query is not None:
             given["query"] = requests.parse_query(request.args, self.query)
         if self.access is Access.TOKEN_OR_TICKET:  # last: a ticket may be good for one use
             ticket = request.args.get("ticket")
-            given["principal"] = auth.by_token_or_ticket(services.store, request.headers, ticket, self.address(parts))
+            caller = auth.by_token_or_ticket(services.store, request.headers, ticket, self.address(parts))
+            given["principal"] = self._allowed(caller)
         if self.body is not None:
             raw = requests.read_body(request, self.body_media_type, max_bytes=services.settings.max_body_bytes)
             value = requests.load_json(raw, max_depth=services.settings.max_json_depth)
             given["body"] = requests.parse(value, self.body)
         answered = self.handler(services, **given)
         return answered.response() if isinstance(answered, Answer) else answered
+
+    def _allowed(self, caller: auth.Caller) -> auth.Caller:
+        if self.scope is not None and self.scope not in caller.scopes:
+            raise MissingScope
+        return caller
 
 
 _PATH_PART: Final = re.compile(r"\{(\w+)\}")

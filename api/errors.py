@@ -23,6 +23,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 STATUSES: Final[Mapping[type[ChatrelayError], int]] = {
     refusals.Unauthorized: 401,
     refusals.ForeignOrigin: 403,
+    refusals.MissingScope: 403,
     refusals.BodyTooLarge: 413,
     refusals.UnsupportedMediaType: 415,
     refusals.InvalidJson: 400,

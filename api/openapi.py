@@ -179,6 +179,8 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
 def _refusals(call: Call) -> Iterator[type[ChatrelayError]]:
     if call.access is not Access.ANYBODY:
         yield from (refusals.Unauthorized, refusals.ForeignOrigin, errors.StoreUnavailable)
+    if call.scope is not None:
+        yield refusals.MissingScope
     if call.path_parts:
         yield errors.NotFound
     if call.query is not None:

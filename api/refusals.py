@@ -13,6 +13,12 @@ class Unauthorized(Refused):
     code = "unauthorized"
 
 
+class MissingScope(Refused):
+    """The token does not allow this: it needs the scope that the call names."""
+
+    code = "missing_scope"
+
+
 class ForeignOrigin(Refused):
     """This origin is not allowed."""
 

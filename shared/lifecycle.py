@@ -33,6 +33,12 @@ class Role(StrEnum):
     ASSISTANT = "assistant"
 
 
+class Scope(StrEnum):
+    """What a token allows beside its user's projects."""
+
+    OPS = "ops"
+
+
 class MemberRole(StrEnum):
     OWNER = "owner"
     EDITOR = "editor"
