@@ -63,16 +63,19 @@ class Model:
 
         Raises `ProviderFailed`, for whatever happens inside the context too.
         """
+        # as the body's extra fields: the SDK walks through those that it knows along their types, a third of a call's CPU
+        body: dict[str, Any] = {"messages": request.messages}
+        if request.tools:
+            body["tools"] = request.tools
         wire: dict[str, Any] = {
             "model": request.model,
-            "messages": request.messages,
+            "messages": (),
+            "extra_body": body,
             "stream": True,
             "stream_options": {"include_usage": True},
             # the bytes are read as they come off the wire
             "extra_headers": {"Accept-Encoding": "identity"},
         }
-        if request.tools:
-            wire["tools"] = request.tools
         try:
             async with self._client.chat.completions.with_streaming_response.create(**wire) as response:
                 yield response.http_response.aiter_raw()
