@@ -6,6 +6,7 @@ celery --app worker.celery_app:app worker --pool prefork ...      builds compone
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -114,6 +115,8 @@ def make_app(environment: Any) -> Celery:
     tasks.register(made)
 
     def set_up(instance: Any, **_: Any) -> None:
+        for told_of_every_bell in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(told_of_every_bell).setLevel(logging.WARNING)
         queues = set(instance.app.amqp.queues.consume_from)
         if {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & queues:
             start(SQL_CONNECTIONS)
