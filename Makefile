@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 ARGS :=
+JOBS := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 TESTS := tests --ignore=tests/browser --ignore=tests/clients
 
 .DEFAULT_GOAL := run
@@ -20,8 +21,9 @@ TESTS := tests --ignore=tests/browser --ignore=tests/clients
 run: $(READY)
 	@exec $(BIN)/python -I -S dev/leash.py --signal 15 -- $(BIN)/chatrelay dev $(ARGS)
 
+# Side by side, each process with servers of its own: most tests wait for something most of the time.
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest tests/browser $(ARGS)
