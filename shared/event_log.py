@@ -160,13 +160,14 @@ class LoopEventLog:
         self._link = link
         self._retention_s = retention_s
         self._sha: bytes | None = None
-        self._answers = {word: Tally(metrics.LOG_APPENDS, word) for word in Word}
+        self._ok = Tally(metrics.LOG_APPENDS, Word.OK)
+        self._others = {word: Tally(metrics.LOG_APPENDS, word) for word in Word if word is not Word.OK}
         self._unavailable = Tally(metrics.LOG_APPENDS, _UNAVAILABLE)
         self._appended = Tally(metrics.EVENTS_APPENDED)
 
     def hand_over_counts(self) -> None:
         """Tell the metrics what was appended since the last time."""
-        for tally in (*self._answers.values(), self._unavailable, self._appended):
+        for tally in (self._ok, self._appended, *self._others.values(), self._unavailable):
             tally.hand_over()
 
     @property
@@ -177,30 +178,27 @@ class LoopEventLog:
         self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication] = ()
     ) -> Answer:
         """As `EventLog.append`."""
-        try:
-            answer = await self._append(message_id, entries, also)
-        except LogUnavailable:
-            self._unavailable.count += 1
-            raise
-        self._answers[answer.word].count += 1
-        if answer.word is Word.OK:
-            self._appended.count += len(entries)
-        return answer
-
-    async def _append(self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication]) -> Answer:
         arguments = _arguments(message_id, entries, also, self._retention_s)
         name = keys.log(message_id)
         try:
             if self._sha is None:
                 self._sha = await self._link.send("SCRIPT", "LOAD", _SCRIPT)
             try:
-                return _answer(await self._link.send("EVALSHA", self._sha, 1, name, *arguments))
+                reply = await self._link.send("EVALSHA", self._sha, 1, name, *arguments)
             except ReplyError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
-                return _answer(await self._link.send("EVAL", _SCRIPT, 1, name, *arguments))
+                reply = await self._link.send("EVAL", _SCRIPT, 1, name, *arguments)
         except (LinkDown, ReplyError) as error:
+            self._unavailable.count += 1
             raise LogUnavailable from error
+        answer = _answer(reply)
+        if answer.word is Word.OK:
+            self._ok.count += 1
+            self._appended.count += len(entries)
+        else:
+            self._others[answer.word].count += 1
+        return answer
 
 
 def merge(entries: Iterable[Entry]) -> list[Entry]:
