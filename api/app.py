@@ -17,6 +17,7 @@ from api import (
     me,
     members,
     messages,
+    metrics,
     origins,
     page,
     previews,
@@ -33,6 +34,7 @@ from api.services import Probe, Services
 from shared.doorbell import Doorbell
 from shared.errors import StoreUnavailable
 from shared.event_log import EventLog
+from shared.exporter import Exporter
 from shared.settings import Settings
 from shared.store import Store
 
@@ -50,6 +52,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *streams.calls,
     *tickets.calls,
     *health.calls,
+    *metrics.calls,
     *page.calls,
     *protocols.DOCUMENTED,
 )
@@ -76,6 +79,7 @@ def create_app(
         log=log,
         doorbell=doorbell,
         relay=relay,
+        exporter=Exporter(store),
         probes=(Probe(name="postgres", look=lambda: _ping(store), failures=(StoreUnavailable,)), *probes),
         waiting=BoundedSemaphore(settings.api_threads // 2),
     )

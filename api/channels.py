@@ -23,7 +23,7 @@ from api.catch_up import Decision, Look, Sources, Verdict, Want, is_current
 from api.close_codes import CloseCode
 from api.readers import Reader, State
 from api.wire import Frame
-from shared import events
+from shared import events, metrics
 
 BACKLOG_FRAMES: Final = 2_000
 BACKLOG_BYTES: Final = 1024 * 1024
@@ -67,6 +67,14 @@ class Surroundings(Protocol):
         ...
 
     def leave(self, reader: Reader) -> None: ...
+    def count_written(self, count: int) -> None:
+        """So many were handed to readers."""
+        ...
+
+    def count_relayed(self, frame: Frame) -> None:
+        """An event that is no delta was handed to readers as it came."""
+        ...
+
     def check_now(self) -> None:
         """Look at the channels that are due without waiting for the next tick."""
         ...
@@ -182,6 +190,7 @@ class MessageChannel(Channel):
 
     def on_resumed(self, reader: Reader) -> None:
         if reader.state is State.SLOW:
+            metrics.READERS_COMPACTED.add()
             reader.is_compacted = True
             self._settle((reader,))
 
@@ -208,12 +217,14 @@ class MessageChannel(Channel):
         opens = wire.opens_attempt(position)
         is_terminal = frame.kind == "finalized" and frame.is_terminal
         behind: list[Reader] = []
+        written = 0
         for reader in readers:
             if reader.state is not State.LIVE:
                 continue
             at = reader.position
             if at == before or (opens and at < position):
                 reader.position = position
+                written += 1
                 try:
                     reader.deliver(frame)
                     if is_terminal:
@@ -222,6 +233,10 @@ class MessageChannel(Channel):
                     self._give_up(reader)
             elif at < position:
                 behind.append(reader)
+        if written:
+            self.hub.count_written(written)
+            if frame.kind != "delta":
+                self.hub.count_relayed(frame)
         if behind:
             self._settle(behind)
 
@@ -319,6 +334,7 @@ class MessageChannel(Channel):
                 return
             reader.position = frame.position
             reader.deliver(frame)
+            self.hub.count_written(1)
         reader.position = decision.position
         reader.is_compacted = False
         match decision.verdict:

@@ -9,6 +9,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from shared import exporter
 from shared.settings import InvalidSettings, load
 
 try:
@@ -30,6 +31,11 @@ accesslog = None
 loglevel = "warning"
 
 
+def on_starting(server: Any) -> None:
+    """In gunicorn's own process: whichever of its workers is scraped tells of all of them."""
+    exporter.share()
+
+
 def post_worker_init(worker: Any) -> None:
     """Start the relay, and let it send its readers away as soon as the worker is told to stop."""
     relay = _relay(worker)
@@ -48,6 +54,11 @@ def worker_exit(server: Any, worker: Any) -> None:
     """However the worker ends, its readers are told."""
     if getattr(worker, "wsgi", None) is not None:
         _relay(worker).stop(1.0)
+
+
+def on_exit(server: Any) -> None:
+    """gunicorn itself ends."""
+    exporter.unshare()
 
 
 def _relay(worker: Any) -> Any:

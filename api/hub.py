@@ -11,7 +11,7 @@ import logging
 import random
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
@@ -36,8 +36,10 @@ from api.readers import (
     Target,
     UserTarget,
 )
-from shared import keys
+from api.wire import Frame
+from shared import events, keys, metrics
 from shared.errors import ChatrelayError
+from shared.metrics import Tally
 from shared.redis_link import RedisLink
 from shared.settings import Settings
 
@@ -106,6 +108,8 @@ class Hub:
         self._is_comparing = False
         self._is_closing = False
         self._readers_at_s = 0.0
+        self._kinds: Counter[str] = Counter()
+        self._written = Tally(metrics.EVENTS_WRITTEN)
         self._tick_s = min(_TICK_S, settings.idle_check_s / 4, settings.heartbeat_socket_s / 4)
         self._reader_tick_s = min(_READER_TICK_S, settings.heartbeat_socket_s / 4, settings.slow_reader_s / 4)
 
@@ -139,6 +143,7 @@ class Hub:
             await asyncio.gather(self._ticker, return_exceptions=True)
         await self._link.close()
         self._connections.close()
+        self._tell_counts()
 
     async def _wait_nobody_left(self, timeout_s: float) -> bool:
         self._nobody_left.clear()
@@ -161,7 +166,9 @@ class Hub:
             reader.begin(connection)
 
     def join(self, reader: Reader) -> None:
-        self.readers.add(reader)
+        if reader not in self.readers:
+            self.readers.add(reader)
+            self._kinds[reader.kind] += 1
         if self._is_closing:
             reader.close(CloseCode.RESTART)
         elif not isinstance(reader.target, UserTarget):
@@ -181,7 +188,9 @@ class Hub:
             reader.channel.leave(reader)
 
     def forget(self, reader: Reader) -> None:
-        self.readers.discard(reader)
+        if reader in self.readers:
+            self.readers.remove(reader)
+            self._kinds[reader.kind] -= 1
         if not self.readers:
             self._nobody_left.set()
 
@@ -275,6 +284,26 @@ class Hub:
     def check_now(self) -> None:
         self._wake.set()
 
+    # --- figures ------------------------------------------------------------------------------------------------
+
+    def count_written(self, count: int) -> None:
+        self._written.count += count
+
+    def count_relayed(self, frame: Frame) -> None:
+        ts = events.peek_ts(frame.payload)
+        if ts is None:
+            return
+        late_s = time.time() - ts / 1000
+        if late_s < 0:
+            metrics.RELAY_BEFORE.add()
+        metrics.RELAY.observe(max(0.0, late_s), metrics.event_label(frame.kind))
+
+    def _tell_counts(self) -> None:
+        self._written.hand_over()
+        metrics.SUBSCRIBED.set(self._link.is_up)
+        for kind, count in self._kinds.items():
+            metrics.SOCKETS.set(count, kind)
+
     def _new_channel(self, name: bytes, target: Target) -> Channel:
         match target:
             case MessageTarget():
@@ -348,6 +377,7 @@ class Hub:
             self._compare_due(now_s)
         if now_s - self._readers_at_s >= self._reader_tick_s:
             self._readers_at_s = now_s
+            self._tell_counts()
             for reader in list(self.readers):
                 reader.tick(now_s)
 

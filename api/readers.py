@@ -18,13 +18,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Protocol, TypeAlias
+from typing import ClassVar, Final, Protocol, TypeAlias
 from uuid import UUID
 
 from api import wire
 from api.close_codes import CloseCode
 from api.connections import Connection
 from api.inbound import Answer, Cancel, Closed, Inbound, Misbehaved, Text
+from shared import metrics
 from shared.events import EventId
 from shared.settings import Settings
 
@@ -172,6 +173,9 @@ class Reader(ABC):
         "wrote_at_s",
     )
 
+    kind: ClassVar[str] = "thread"
+    """What the metrics call it."""
+
     def __init__(self, hub: Following, target: Target) -> None:
         self.hub = hub
         self.target = target
@@ -249,6 +253,8 @@ class ConnectedReader(Reader):
         """What the client sent."""
 
     def connection_lost(self) -> None:
+        if self._closed_with is None:
+            metrics.SOCKETS_CLOSED.add("gone")
         self._connection = None
         self.hub.leave(self)
         self.hub.forget(self)
@@ -264,7 +270,15 @@ class ConnectedReader(Reader):
         self.hub.leave(self)
         self._closed_with = code
         self._closing_since_s = time.monotonic()
+        self.count_close(code)
         self.say_goodbye(code)
+
+    def count_close(self, code: CloseCode) -> None:
+        metrics.SOCKETS_CLOSED.add(str(int(code)))
+
+    def pause_writing(self) -> None:
+        metrics.READERS_SLOW.add()
+        super().pause_writing()
 
     @abstractmethod
     def say_goodbye(self, code: CloseCode) -> None:
@@ -301,6 +315,7 @@ class SocketReader(ConnectedReader):
     """A WebSocket whose handshake is done."""
 
     __slots__ = ("_awaits_pong", "_heard_at_s", "_inbound", "cancelling")
+    kind = "ws"
 
     def __init__(self, hub: Following, target: Target, place: Place) -> None:
         super().__init__(hub, target, place)
@@ -375,6 +390,7 @@ class SocketReader(ConnectedReader):
                     if self._connection is None:
                         return
                     if self._closed_with is None:
+                        metrics.SOCKETS_CLOSED.add("gone")
                         self.hub.leave(self)
                         self._closed_with = CloseCode.FINISHED
                         self._closing_since_s = time.monotonic()
@@ -390,6 +406,7 @@ class EventStreamReader(ConnectedReader):
     """Server-Sent Events: an answer that this reader writes from its head on. `chunked` False is for HTTP/1.0."""
 
     __slots__ = ("_chunked", "_has_ids", "_head", "_unread_bytes")
+    kind = "sse"
 
     def __init__(self, hub: Following, target: Target, place: Place, *, head: bytes, chunked: bool) -> None:
         super().__init__(hub, target, place)

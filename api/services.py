@@ -9,6 +9,7 @@ from threading import BoundedSemaphore
 from api.relay import Relay
 from shared.doorbell import Doorbell
 from shared.event_log import EventLog
+from shared.exporter import Exporter
 from shared.patching import PatchLimits
 from shared.settings import Settings
 from shared.store import Store, SubmitLimits
@@ -31,6 +32,7 @@ class Services:
     log: EventLog
     doorbell: Doorbell
     relay: Relay
+    exporter: Exporter
     probes: tuple[Probe, ...]
     waiting: BoundedSemaphore
     """Held by each request that waits for an answer's end: at most half of the request threads do."""

@@ -12,7 +12,7 @@ from api import announcing
 from api.app import create_app
 from api.relay import DATABASE_THREADS, Relay
 from api.services import Probe
-from shared import engine, event_log, migrate
+from shared import engine, event_log, metrics, migrate
 from shared.doorbell import Doorbell, make_celery
 from shared.errors import LogUnavailable, StoreUnavailable
 from shared.event_log import EventLog
@@ -36,6 +36,7 @@ def build(environment: Mapping[str, str]) -> Flask:
 
 
 def _build(settings: Settings) -> Flask:
+    metrics.know(models=settings.models)
     pool = engine.make_engine(
         settings.database_url.get_secret_value(),
         pool_size=settings.api_threads + DATABASE_THREADS,

@@ -113,9 +113,9 @@ class DevStack:
             Process(name="release", command=self._told(procfile_command("release")), after=storage, once=True),
             Process(name="token", command=self._told(ensure_token), after=("release",), once=True),
             self._serving("web", everything, page),
-            self._serving("worker", everything, celery),
-            self._serving("builder", everything, celery),
-            self._serving("sweeper", everything, None),
+            self._serving("worker", everything, celery, metrics_port=0),
+            self._serving("builder", everything, celery, metrics_port=1),
+            self._serving("sweeper", everything, None, metrics_port=2),
         ]
         return found
 
@@ -164,13 +164,18 @@ class DevStack:
     def _servers(self) -> list[EmbeddedServer]:
         return [server for server in (self._valkey, self._postgres) if server is not None]
 
-    def _serving(self, name: str, after: tuple[str, ...], ready: Callable[..., bool] | None) -> Process:
-        command = self._told(procfile_command(name))
+    def _serving(
+        self, name: str, after: tuple[str, ...], ready: Callable[..., bool] | None, *, metrics_port: int | None = None
+    ) -> Process:
+        """`metrics_port`: how far above `CHATRELAY_METRICS_PORT`, where that is set, this process tells its metrics."""
+        base = int(self._given.get("CHATRELAY_METRICS_PORT") or 0)
+        own = {"CHATRELAY_METRICS_PORT": str(base + metrics_port)} if base and metrics_port is not None else {}
+        command = self._told(procfile_command(name), **own)
         return Process(name=name, command=command, after=after, ready=ready, stop_grace_s=STOP_GRACE_S)
 
-    def _told(self, argv: list[str]) -> Callable[[], Command]:
+    def _told(self, argv: list[str], **own: str) -> Callable[[], Command]:
         def command() -> Command:
-            told = self.environment()
+            told = self.environment() | own
             program = shutil.which(argv[0], path=told["PATH"]) or argv[0]
             return Command(argv=[program, *argv[1:]], env=told, cwd=ROOT)
 

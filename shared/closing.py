@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from shared import events, notices
+from shared import events, metrics, notices
 from shared.errors import LogUnavailable
 from shared.event_log import Entry, EventLog, Word
 from shared.lifecycle import ErrorCode
+from shared.metrics import AttemptReason
 from shared.outcomes import Cancelled, Failed
 from shared.records import Ending
 from shared.store import CloseReason, Store, ToClose
@@ -28,6 +29,9 @@ def close(store: Store, log: EventLog | None, found: ToClose) -> Ending | None:
         case CloseReason.WORKER_LOST:
             outcome = Failed(content=content, code=ErrorCode.WORKER_LOST)
     ending = store.close_message(found.message_id, outcome, seen_attempt=found.attempt, above=above)
+    if ending is not None:
+        metrics.ATTEMPTS.add(AttemptReason.CLOSING)
+        metrics.message_ended(ending, found.model)
     if ending is not None and log is not None:
         append_ending(store, log, ending)
     return ending

@@ -10,7 +10,7 @@ from uuid import UUID
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from shared import keys
+from shared import keys, metrics
 
 RUN_MESSAGE = "chatrelay.run_message"
 BUILD_COMPONENT = "chatrelay.build_component"
@@ -82,6 +82,8 @@ class Doorbell:
         try:
             self._celery.send_task(task, args=(str(message_id),), queue=queue, retry=False)
         except (OperationalError, OSError):
+            metrics.BELLS.add("lost")
             _log.warning("bell not rung for %s: the broker is away", message_id)
             return False
+        metrics.BELLS.add("rung")
         return True

@@ -17,9 +17,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared import events, keys
+from shared import events, keys, metrics
 from shared.errors import LogUnavailable
 from shared.events import Delta, EventId
+from shared.metrics import Tally
 from shared.redis_link import LinkDown, RedisLink, ReplyError
 
 RETENTION_S: Final = 3600
@@ -55,6 +56,10 @@ class Word(StrEnum):
     LOST = "lost"
 
 
+_UNAVAILABLE: Final = "unavailable"
+"""What the metrics call an append that was not answered."""
+
+
 class Answer(NamedTuple):
     """What an append came to, and the id of the log's last entry after it (None: the log is empty)."""
 
@@ -84,15 +89,21 @@ class EventLog:
         """
         arguments = _arguments(message_id, entries, also, self._retention_s)
         try:
-            return _answer(self._script(keys=[keys.log(message_id)], args=list(arguments)))
+            answer = _answer(self._script(keys=[keys.log(message_id)], args=list(arguments)))
         except (*_CUT_OFF, redis.ResponseError) as error:
+            metrics.LOG_APPENDS.add(_UNAVAILABLE)
             raise LogUnavailable from error
+        metrics.LOG_APPENDS.add(answer.word)
+        if answer.word is Word.OK:
+            metrics.EVENTS_APPENDED.add(by=len(entries))
+        return answer
 
     def publish(self, publication: Publication) -> None:
         """Publish what belongs to no message's log. Raises `LogUnavailable`."""
         try:
             self._client.publish(publication.channel, publication.payload)
         except (*_CUT_OFF, redis.ResponseError) as error:
+            metrics.PUBLISH_FAILURES.add()
             raise LogUnavailable from error
 
     def replay(self, message_id: UUID | str, after: EventId | None = None) -> list[Entry]:
@@ -149,6 +160,15 @@ class LoopEventLog:
         self._link = link
         self._retention_s = retention_s
         self._sha: bytes | None = None
+        self._ok = Tally(metrics.LOG_APPENDS, Word.OK)
+        self._others = {word: Tally(metrics.LOG_APPENDS, word) for word in Word if word is not Word.OK}
+        self._unavailable = Tally(metrics.LOG_APPENDS, _UNAVAILABLE)
+        self._appended = Tally(metrics.EVENTS_APPENDED)
+
+    def hand_over_counts(self) -> None:
+        """Tell the metrics what was appended since the last time."""
+        for tally in (self._ok, self._appended, *self._others.values(), self._unavailable):
+            tally.hand_over()
 
     @property
     def is_up(self) -> bool:
@@ -164,13 +184,21 @@ class LoopEventLog:
             if self._sha is None:
                 self._sha = await self._link.send("SCRIPT", "LOAD", _SCRIPT)
             try:
-                return _answer(await self._link.send("EVALSHA", self._sha, 1, name, *arguments))
+                reply = await self._link.send("EVALSHA", self._sha, 1, name, *arguments)
             except ReplyError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
-                return _answer(await self._link.send("EVAL", _SCRIPT, 1, name, *arguments))
+                reply = await self._link.send("EVAL", _SCRIPT, 1, name, *arguments)
         except (LinkDown, ReplyError) as error:
+            self._unavailable.count += 1
             raise LogUnavailable from error
+        answer = _answer(reply)
+        if answer.word is Word.OK:
+            self._ok.count += 1
+            self._appended.count += len(entries)
+        else:
+            self._others[answer.word].count += 1
+        return answer
 
 
 def merge(entries: Iterable[Entry]) -> list[Entry]:

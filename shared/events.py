@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
@@ -70,8 +70,30 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         )
 
 
-class Timing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Milliseconds since the message was enqueued: to its first claim, its first token appended, its commit."""
+class Stages(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Where a turn's time went, in milliseconds, of the last worker that had it; what did not happen is left out.
+
+    What is called first is counted from when the message was enqueued, the others are durations.
+    """
+
+    context_ms: int | None = None
+    """Reading the project and the conversation, for the call of the model that wrote the first text, or the last call."""
+    connect_ms: int | None = None
+    """Of the same call: from the request to the answer's headers."""
+    first_append_ms: int | None = None
+    """To the first event that Redis acknowledged."""
+    first_byte_ms: int | None = None
+    """To the first text that came from the provider."""
+    tools_ms: int | None = None
+    """Running tools, all together."""
+    rounds: int | None = None
+    """Calls of the model that were answered, in the whole run."""
+    commit_ms: int | None = None
+    """From the answer's end until its commit was sent: the last appends, and waiting for Postgres."""
+
+
+class Timing(Stages, frozen=True, kw_only=True):
+    """Milliseconds since the message was enqueued: to its first claim, first token appended, commit; and the stages."""
 
     queued_ms: int | None
     first_token_ms: int | None
@@ -176,10 +198,13 @@ class Snapshot(_Event, frozen=True, kw_only=True, tag="snapshot"):
 
 
 StreamEvent: TypeAlias = Status | Delta | ToolStart | ToolResult | Complete | Error | Finalized | Snapshot
+KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(StreamEvent))
+"""What `peek` may find for a type."""
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[StreamEvent] = msgspec.json.Decoder(StreamEvent)
 _PEEK = re.compile(rb'\{"type":"([a-z_]+)","id":"([0-9]+)-([0-9]+)"')
+_PEEK_TS = re.compile(rb'\{"type":"[a-z_]+","id":"[0-9-]+","messageId":"[^"]*","ts":([0-9]{1,16})[,}]')
 
 
 def encode(event: StreamEvent) -> bytes:
@@ -197,6 +222,11 @@ def peek(payload: bytes) -> tuple[str, EventId]:
     if (match := _PEEK.match(payload)) is None:
         raise ValueError("not an encoded event")
     return match[1].decode(), EventId(int(match[2]), int(match[3]))
+
+
+def peek_ts(payload: bytes) -> int | None:
+    """When an encoded event was appended, without parsing the rest; None on bytes that `encode` did not make."""
+    return None if (match := _PEEK_TS.match(payload)) is None else int(match[1])
 
 
 def is_terminal(event: StreamEvent) -> bool:

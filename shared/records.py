@@ -324,6 +324,24 @@ class Cancelling(msgspec.Struct, frozen=True, kw_only=True):
     held: bool
 
 
+class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages that wait for a process to take them, and for how long the oldest has; 0 where none waits."""
+
+    depth: int
+    oldest_s: float
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """How the whole system does, by the database. A count of thousands may stand for more."""
+
+    unfinished: dict[str, int]
+    """By status."""
+    queues: dict[str, QueueFigures]
+    """``interactive`` and ``builds``."""
+    sweepers_silent_s: float | None
+    """Since any sweeper last came round; None where none ever did."""
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """A committed end: encoded events to append, as the row keeps them."""
 

@@ -32,6 +32,13 @@ class Settings(BaseSettings):
         "https://api.openai.com/v1", alias="OPENAI_BASE_URL", description="any server that speaks chat completions"
     )
     port: int = Field(8000, alias="PORT", ge=1, le=65535, description="the API's port")
+    metrics_port: int = Field(
+        0,
+        alias="CHATRELAY_METRICS_PORT",
+        ge=0,
+        le=65535,
+        description="where a worker, builder or sweeper tells its metrics (docs/metrics.md); 0: nowhere",
+    )
 
     models: Names = Field(
         ("gpt-4.1-mini",), alias="CHATRELAY_MODELS", description="models that may be asked for, the default first"

@@ -55,8 +55,11 @@ class Stack:
         postgres: EmbeddedPostgres | None,
         valkey: EmbeddedValkey | None,
         links: Mapping[tuple[str, Behind], Link],
+        metrics_ports: Mapping[str, int],
     ) -> None:
         self.urls = urls
+        self.metrics_ports = metrics_ports
+        """Where each process but the web ones tells its metrics."""
         self.model = model
         self.database_url = database_url
         self.redis_url = redis_url
@@ -205,11 +208,13 @@ class StackStarter:
         own_postgres: bool = False,
         own_valkey: bool = False,
         links: bool = False,
+        metrics: bool = False,
     ) -> Stack:
         """A running stack. `settings` are environment variables; `pace` is the model's, ``full`` or ``human``.
 
         Where own servers are asked for, `Stack.postgres` and `Stack.valkey` may be killed. `links`: each process but the
-        model gets to Postgres, Redis and the model by ways of its own, `Stack.link`, which can be made to fail.
+        model gets to Postgres, Redis and the model by ways of its own, `Stack.link`, which can be made to fail. `metrics`:
+        each but the model tells its own, `Stack.metrics_ports`.
         """
         postgres = self._exits.enter_context(EmbeddedPostgres.start(fsync=False)) if own_postgres else None
         valkey = self._exits.enter_context(EmbeddedValkey.start()) if own_valkey else None
@@ -228,7 +233,7 @@ class StackStarter:
         web_ports = [free_port() for _ in range(webs)]
         model_port = free_port()
         model = ScriptedModel(f"http://127.0.0.1:{model_port}")
-        ways = _Ways(database_url, redis_url, model.base_url, settings or {})
+        ways = _Ways(database_url, redis_url, model.base_url, settings or {}, tells_metrics=metrics)
         if links:
             ways.proxies = self._exits.enter_context(FaultProxies())
         processes = [_model(model_port, pace)]
@@ -249,6 +254,7 @@ class StackStarter:
             postgres=postgres,
             valkey=valkey,
             links=ways.links,
+            metrics_ports=ways.metrics_ports,
         )
         self._exits.callback(stack.stop)
         stack.start()
@@ -266,7 +272,17 @@ class StackStarter:
 class _Ways:
     """How the processes get to what they stand on: directly, or, once there are `proxies`, each by links of its own."""
 
-    def __init__(self, database_url: str, redis_url: str, model_url: str, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        redis_url: str,
+        model_url: str,
+        settings: Mapping[str, object],
+        *,
+        tells_metrics: bool,
+    ) -> None:
+        self.metrics_ports: dict[str, int] = {}
+        self._tells_metrics = tells_metrics
         self.proxies: FaultProxies | None = None
         self.links: dict[tuple[str, Behind], Link] = {}
         self._urls: dict[Behind, str] = {"postgres": database_url, "redis": redis_url, "model": model_url}
@@ -276,6 +292,10 @@ class _Ways:
         """The whole environment of a process: nothing of the tester's own settings comes through."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CHATRELAY_", "OPENAI_"))}
         programs = str(Path(sys.executable).parent)
+        metrics = {}
+        if self._tells_metrics and not name.startswith("web-"):
+            port = self.metrics_ports[name] = free_port()
+            metrics = {"CHATRELAY_METRICS_PORT": str(port)}
         return {
             **kept,
             "PATH": f"{programs}:{kept.get('PATH', os.defpath)}",
@@ -284,6 +304,7 @@ class _Ways:
             "REDIS_URL": self._url(name, "redis"),
             "OPENAI_API_KEY": "scripted",
             "OPENAI_BASE_URL": self._url(name, "model"),
+            **metrics,
             **{name: str(value) for name, value in self._settings.items()},
         }
 

@@ -16,6 +16,7 @@ from shared.events import (
     EventId,
     Finalized,
     Snapshot,
+    Stages,
     Status,
     StreamEvent,
     Timing,
@@ -56,6 +57,7 @@ timings = st.builds(
     queued_ms=st.none() | st.integers(0, 10**6),
     first_token_ms=st.none() | st.integers(0, 10**6),
     total_ms=st.integers(0, 10**6),
+    **dict.fromkeys(Stages.__struct_fields__, st.none() | st.integers(0, 10**6)),
 )
 tool_calls = st.builds(
     ToolCall,

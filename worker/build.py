@@ -12,11 +12,12 @@ import time
 from typing import Any, Final
 from uuid import UUID
 
-from shared import notices
+from shared import metrics, notices
 from shared.closing import append_ending
 from shared.errors import Fenced, StoreUnavailable
 from shared.events import Usage
 from shared.lifecycle import ErrorCode, MessageKind
+from shared.metrics import AttemptReason
 from shared.outcomes import Cancelled, Failed, Outcome, Succeeded
 from shared.records import BuildClaim, Ending, JobPhase
 from shared.store import Built
@@ -46,6 +47,7 @@ def run_build(workshop: Workshop, compiler: Compiler, message_id: UUID) -> None:
     if taken is None:
         return
     claim, claimed_at = taken
+    metrics.ATTEMPTS.add(AttemptReason.BUILD)
     with (
         workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold,
         Build(workshop, compiler, claim, hold) as build,
@@ -56,6 +58,7 @@ def run_build(workshop: Workshop, compiler: Compiler, message_id: UUID) -> None:
         except Stopped as stop:
             match stop.reason:
                 case Stop.LOST:
+                    metrics.LEASES_LOST.add()
                     return
                 case Stop.DRAIN:
                     build.hand_back()
@@ -65,6 +68,7 @@ def run_build(workshop: Workshop, compiler: Compiler, message_id: UUID) -> None:
         except DeadlineOver:
             outcome = Failed(content=claim.content, code=ErrorCode.DEADLINE)
         except Fenced:
+            metrics.LEASES_LOST.add()
             _log.info("the build of message %s went to a newer attempt", message_id)
             return
         except StoreUnavailable:
@@ -73,6 +77,7 @@ def run_build(workshop: Workshop, compiler: Compiler, message_id: UUID) -> None:
         try:
             ending = build.finalize(outcome)
         except Fenced:
+            metrics.LEASES_LOST.add()
             _log.info("the build of message %s was ended by a newer attempt", message_id)
             return
     build.tell(ending)
@@ -97,6 +102,8 @@ class Build(Held):
         self._written = claim.job.tries
         self._spent: Usage | None = None
         self._built: Built | None = None
+        self._phase: tuple[JobPhase, float] | None = None
+        """With when it was entered, by `time.monotonic`."""
 
     # --- the chapters, in order ----------------------------------------------------------------------------------
 
@@ -152,10 +159,11 @@ class Build(Held):
 
     def finalize(self, outcome: Outcome) -> Ending:
         """Commit the end, with the component where there is one. Raises `Fenced`."""
+        self._leave_phase()
         self._settled()
         first, lease, before, spent = self.publisher.next_id, self._lease, self._claim.usage, self._spent
         usage = before + spent if before and spent else before or spent
-        return self._insist(
+        ending = self._insist(
             lambda: self._store.finalize(
                 lease,
                 outcome,
@@ -166,6 +174,8 @@ class Build(Held):
                 built=self._built,
             )
         )
+        metrics.message_ended(ending, self._claim.model)
+        return ending
 
     def tell(self, ending: Ending) -> None:
         """Append the committed end. What fails here, the sweeper does."""
@@ -181,10 +191,17 @@ class Build(Held):
 
     def _enter(self, phase: JobPhase) -> None:
         """The job has come to this phase. Raises what `make` does."""
+        self._leave_phase()
         self._check()
+        self._phase = phase, time.monotonic()
         job_id = self._claim.job.id
         job = self._insist(lambda: self._store.write_phase(self._lease, job_id, phase, tries=self._written))
         self._publish(notices.job_changed(job))
+
+    def _leave_phase(self) -> None:
+        if self._phase is not None:
+            (phase, since), self._phase = self._phase, None
+            metrics.BUILD_PHASE.observe(time.monotonic() - since, phase)
 
     def _compile(self, source: str) -> Built:
         """Raises `CompileFailed`."""
@@ -205,11 +222,13 @@ class Build(Held):
                 self._workshop.streams.run(self._until_read(self._read(request, answer)))
                 self._check()
                 self._count(answer.usage)
+                metrics.tokens_used(answer.usage, self._claim.model)
                 if answer.finish_reason is None and not answer.is_too_long:
                     raise ProviderFailed(ErrorCode.STREAM_INCOMPLETE, transient=True)
                 if not answer.text.strip() and answer.finish_reason not in ("length", "content_filter"):
                     raise ProviderFailed(ErrorCode.EMPTY_ANSWER, transient=True)
             except ProviderFailed as failure:
+                metrics.provider_failed(failure.error_code, self._claim.model)
                 self._failures += 1
                 if not failure.transient or self._failures >= self._settings.max_tries:
                     raise

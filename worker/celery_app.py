@@ -19,9 +19,10 @@ from typing import Any
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
-from shared import event_log, keys, settings
+from shared import event_log, exporter, keys, metrics, settings
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
+from shared.exporter import Exporter
 from shared.store import Store
 from worker import tasks
 from worker.compiler import Compiler
@@ -61,6 +62,8 @@ class ParentPipe:
 
 def build(read: settings.Settings, celery: Celery, *, sql_connections: int = SQL_CONNECTIONS) -> Workshop:
     """The real clients of one worker process."""
+    tools = Registry.installed()
+    metrics.know(models=read.models, tools=tools.names)
     database = read.database_url.get_secret_value()
     redis_url = read.redis_url.get_secret_value()
     streams = StreamLoop(
@@ -95,7 +98,7 @@ def build(read: settings.Settings, celery: Celery, *, sql_connections: int = SQL
         doorbell=Doorbell(celery),
         streams=streams,
         leases=leases,
-        tools=Registry.installed(),
+        tools=tools,
     )
 
 
@@ -119,7 +122,8 @@ def make_app(environment: Any) -> Celery:
             logging.getLogger(told_of_every_bell).setLevel(logging.WARNING)
         queues = set(instance.app.amqp.queues.consume_from)
         if {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & queues:
-            start(SQL_CONNECTIONS)
+            workshop = start(SQL_CONNECTIONS)
+            Exporter(workshop.store).serve(read.metrics_port)
             watch(instance, queues, drain)
         if keys.BUILDS_QUEUE in queues:
             compiler = Compiler.installed()
@@ -131,6 +135,11 @@ def make_app(environment: Any) -> Celery:
                 start(BUILDER_SQL_CONNECTIONS)
                 parent.watch(drain)
 
+            if read.metrics_port:
+                exporter.share()  # before the children are forked: it is they who count
+                # after that: no lock of the answering thread's is held by a child for ever
+                signals.worker_ready.connect(lambda **_: Exporter().serve(read.metrics_port), weak=False)
+                signals.worker_shutdown.connect(lambda **_: exporter.unshare(), weak=False)
             signals.worker_process_init.connect(set_up_child, weak=False)
             signals.worker_shutting_down.connect(parent.drain, weak=False)
             watch(instance, queues, parent.drain)
@@ -150,11 +159,12 @@ def make_app(environment: Any) -> Celery:
         signals.worker_ready.connect(lambda **_: watch.start(), weak=False)
         signals.worker_shutting_down.connect(lambda **_: watch.stop(), weak=False)
 
-    def start(sql_connections: int) -> None:
+    def start(sql_connections: int) -> Workshop:
         workshop = build(read, made, sql_connections=sql_connections)
         tasks.workshop = workshop
         workshop.streams.start()
         workshop.leases.start()
+        return workshop
 
     def drain(**_: Any) -> None:
         if tasks.workshop is not None:

@@ -15,10 +15,12 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 import tenacity
 
+from shared import metrics
 from shared.doorbell import Doorbell
 from shared.errors import Fenced, LogUnavailable, StoreUnavailable
 from shared.event_log import EventLog, Publication
 from shared.events import MessageStatusName, ToolCall
+from shared.metrics import AttemptReason
 from shared.records import Lease
 from shared.settings import Settings
 from shared.store import Store
@@ -62,6 +64,10 @@ _WAITING: Final = tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0)
 """Seconds between two tries of what the database does not answer."""
 
 
+def _count_retry(_: object) -> None:
+    metrics.SQL_RETRIES.add()
+
+
 def claimed(workshop: Workshop, claim: Callable[[str], C | None]) -> tuple[C, float] | None:
     """What `claim` took under a name of its own, and when it was sent, by `time.monotonic`; None where nothing was there.
 
@@ -72,6 +78,7 @@ def claimed(workshop: Workshop, claim: Callable[[str], C | None]) -> tuple[C, fl
     repeating = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(StoreUnavailable),
         wait=_WAITING,
+        before_sleep=_count_retry,
         stop=tenacity.stop_after_delay(min(_CLAIM_S, workshop.settings.lease_s)),
         reraise=True,
     )
@@ -170,6 +177,7 @@ class Held:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, StoreUnavailable) and only_while()),
             wait=_WAITING,
+            before_sleep=_count_retry,
             sleep=time.sleep,
             before=lambda _: self._still_held(),
             reraise=True,
@@ -184,6 +192,7 @@ class Held:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(StoreUnavailable),
             wait=_WAITING,
+            before_sleep=_count_retry,
             sleep=self._hold.pause,
             before=lambda _: self._check(),
             reraise=True,
@@ -196,6 +205,7 @@ class Held:
 
     async def _renew(self, lease: Lease, above: int) -> Lease:
         """The log was lost: an attempt above its and the row's."""
+        metrics.ATTEMPTS.add(AttemptReason.LOG_LOST)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._workshop.streams.sql,
@@ -218,6 +228,7 @@ class Held:
             self._insist(lambda: self._store.hand_back(self._lease), only_while=self._hold.is_valid)
         except (Fenced, StoreUnavailable):
             return
+        metrics.HANDED_BACK.add()
         self._ring_again()
 
     def _ring_again(self) -> None:

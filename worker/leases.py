@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Final
 
+from shared import metrics
 from shared.errors import StoreUnavailable
 from shared.records import Lease
 from shared.store import Store
@@ -142,6 +143,7 @@ class LeaseKeeper:
         with self._lock:
             before = [held for held in self._holds.values() if held.message_id == lease.message_id]
             self._holds[lease.owner] = hold
+            metrics.RUNNING.set(len(self._holds))
         for older in before:  # its lease ran out, and this very process took the message again
             older.ask_to_stop(Stop.LOST)
         if self._draining:
@@ -153,6 +155,7 @@ class LeaseKeeper:
         finally:
             with self._lock:
                 del self._holds[lease.owner]
+                metrics.RUNNING.set(len(self._holds))
 
     def _all(self) -> list[Hold]:
         with self._lock:

@@ -49,6 +49,10 @@ class Publisher:
         self.lease = lease
         self.first_token_at: float | None = None
         """`time.monotonic` when the first delta of this turn was acknowledged."""
+        self.first_append_at: float | None = None
+        """`time.monotonic` when the first event of this turn was."""
+        self.first_text_at: float | None = None
+        """`time.monotonic` when the first piece of text came."""
         self.failure: BaseException | None = None
         """Why nothing can be published any more: the lease is lost."""
         self._log = log
@@ -87,6 +91,8 @@ class Publisher:
 
     def text(self, content: str) -> None:
         """A piece of the answer; the first goes at once."""
+        if self.first_text_at is None:
+            self.first_text_at = time.monotonic()
         self._content.append(content)
         self._text.append(content)
         self._start_when_due()
@@ -209,6 +215,13 @@ class Publisher:
             if self._text and not self._waiting and self._not_before > time.monotonic():
                 return  # `_pumped` starts the next one when it is due
 
+    def _note_first(self) -> None:
+        now = time.monotonic()
+        if self.first_append_at is None:
+            self.first_append_at = now
+        if self._has_delta:
+            self.first_token_at = now
+
     async def _send_one(self) -> bool:
         """Append the oldest events; False where Redis is away."""
         # what may have arrived is repeated as it was, so that nothing else is published beside it again
@@ -223,8 +236,8 @@ class Publisher:
             case Word.OK | Word.THERE:
                 del self._waiting[: len(batch)]
                 self._unknown = 0
-                if self._has_delta and self.first_token_at is None:
-                    self.first_token_at = time.monotonic()
+                if self.first_token_at is None:
+                    self._note_first()
             case Word.LOST | Word.STALE:
                 above = answer.last.attempt if answer.last is not None else 0
                 renewed = await self._renew(lease, above)

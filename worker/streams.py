@@ -111,6 +111,7 @@ class StreamLoop:
         self._started.set()
         while not self._stopping.is_set():
             self._beat = time.monotonic()
+            self.log.hand_over_counts()
             try:
                 async with asyncio.timeout(BEAT_S):
                     await self._stopping.wait()
@@ -119,6 +120,7 @@ class StreamLoop:
         await self.model.close()
         await control.close()
         await appends.close()
+        self.log.hand_over_counts()
 
     def _pushed(self, push: list[Any]) -> None:
         if push[0] != b"message":

@@ -15,12 +15,13 @@ import time
 from typing import Final
 from uuid import UUID
 
-from shared import event_log, keys, notices, settings
+from shared import event_log, keys, metrics, notices, settings
 from shared.closing import append_ending, close
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
 from shared.errors import LogUnavailable, StoreUnavailable
 from shared.event_log import EventLog
+from shared.exporter import Exporter
 from shared.store import Lapsed, Store
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class Sweeper:
             lapsed = self._store.take_lapsed(limit=BATCH)
             taken = len(lapsed)
             for one in lapsed:
+                metrics.ATTEMPTS_LOST.add()
                 _log.warning("message %s lost its worker in attempt %d", one.message_id, one.attempt)
                 tell = tell and self._tell_of(one)
 
@@ -157,8 +159,11 @@ def main() -> None:
         print(f"chatrelay sweeper: the settings are wrong\n{error}", file=sys.stderr)
         raise SystemExit(2) from None
     redis_url = read.redis_url.get_secret_value()
+    store = Store(make_engine(read.database_url.get_secret_value(), pool_size=2, application="sweeper"))
+    metrics.know(models=read.models)
+    Exporter(store).serve(read.metrics_port)
     sweeper = Sweeper(
-        Store(make_engine(read.database_url.get_secret_value(), pool_size=2, application="sweeper")),
+        store,
         EventLog(event_log.connect(redis_url), retention_s=read.log_retention_s),
         Doorbell(make_celery(redis_url)),
         read,

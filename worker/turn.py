@@ -12,11 +12,12 @@ import time
 from typing import Final
 from uuid import UUID
 
-from shared import notices
+from shared import metrics, notices
 from shared.closing import append_ending
 from shared.errors import Fenced, StoreUnavailable
 from shared.events import ToolCall, Usage, shown_arguments
 from shared.lifecycle import ErrorCode, MessageKind, MessageStatus
+from shared.metrics import AttemptReason
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.patching import PatchLimits
 from shared.records import Claim, Context, Ending, StoredCall, StoredRound, ToolEffect
@@ -27,6 +28,7 @@ from worker.leases import Hold, Stop
 from worker.model import ModelRequest, ProviderFailed, read_out
 from worker.prompts import conversation
 from worker.retry import pauses
+from worker.stopwatch import Stopwatch
 from worker.tools import Situation
 
 _log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
     if taken is None:
         return
     claim, claimed_at = taken
+    metrics.ATTEMPTS.add(AttemptReason.CLAIM)
     with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold, Turn(workshop, claim, hold) as turn:
         try:
             turn.open()
@@ -51,6 +54,7 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
         except Stopped as stop:
             match stop.reason:
                 case Stop.LOST:
+                    metrics.LEASES_LOST.add()
                     return
                 case Stop.DRAIN:
                     turn.hand_back()
@@ -60,6 +64,7 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
         except DeadlineOver:
             outcome = Failed(content=turn.publisher.content, code=ErrorCode.DEADLINE)
         except Fenced:
+            metrics.LEASES_LOST.add()
             _log.info("message %s went to a newer attempt", message_id)
             return
         except StoreUnavailable:
@@ -68,6 +73,7 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
         try:
             ending = turn.finalize(outcome)
         except Fenced:
+            metrics.LEASES_LOST.add()
             _log.info("message %s was ended by a newer attempt", message_id)
             return
     turn.tell(ending)
@@ -80,9 +86,11 @@ class Turn(Held):
         self._claim = claim
         self._failures = claim.tries
         self._rounds = list(claim.rounds)
+        self._answers = len(claim.rounds)
+        """Of the model, in the whole run."""
         self._effects = list(claim.effects)
         self._usage: Usage | None = None
-        self._enqueued_at = time.monotonic() - claim.enqueued_age_s
+        enqueued_at = time.monotonic() - claim.enqueued_age_s
         self._limits = PatchLimits(
             max_operations=workshop.settings.max_model_patch_operations,
             max_segments=workshop.settings.max_pointer_segments,
@@ -100,6 +108,7 @@ class Turn(Held):
             tool_calls=self._shown_calls(),
             status="pending",
         )
+        self._stopwatch = Stopwatch(self.publisher, enqueued_at=enqueued_at)
 
     # --- the chapters, in order ----------------------------------------------------------------------------------
 
@@ -132,7 +141,8 @@ class Turn(Held):
                 return HandedOver(content=self.publisher.content, job_id=job_id)
             if len(self._rounds) > self._settings.max_rounds:
                 return Failed(content=self.publisher.content, code=ErrorCode.TOO_MANY_ROUNDS)
-            context = self._look(lambda: self._store.context(self._lease, max_tokens=self._settings.context_tokens))
+            with self._stopwatch.reading():
+                context = self._look(lambda: self._store.context(self._lease, max_tokens=self._settings.context_tokens))
             before = len(self.publisher.content)
             try:
                 answer = self._ask(context)
@@ -148,11 +158,22 @@ class Turn(Held):
 
         Raises `Fenced`.
         """
+        self._stopwatch.ended()
         self._settled()
         first, lease, first_token_ms = self.publisher.next_id, self._lease, self._first_token_ms()
-        return self._insist(
-            lambda: self._store.finalize(lease, outcome, first=first, usage=self._usage, first_token_ms=first_token_ms)
+        ending = self._insist(
+            lambda: self._store.finalize(
+                lease,
+                outcome,
+                first=first,
+                usage=self._usage,
+                first_token_ms=first_token_ms,
+                stages=self._stopwatch.stages(rounds=self._answers),
+            )
         )
+        self._stopwatch.observe(self._claim.model, queued_s=self._claim.enqueued_age_s - self._claim.run_age_s)
+        metrics.message_ended(ending, self._claim.model)
+        return ending
 
     def tell(self, ending: Ending) -> None:
         """Append the committed end; ring for the builder, and for the project's next message.
@@ -183,6 +204,7 @@ class Turn(Held):
             try:
                 return self._stream(request)
             except ProviderFailed as failure:
+                metrics.provider_failed(failure.error_code, self._claim.model)
                 self._failures += 1
                 if not failure.transient or self._failures >= self._settings.max_tries:
                     raise
@@ -218,7 +240,9 @@ class Turn(Held):
     async def _read(self, request: ModelRequest, assembler: Assembler) -> None:
         publisher = self.publisher
         between = "\n\n" if publisher.content else ""
+        asked_at = time.monotonic()
         async with self._workshop.streams.model.stream(request) as chunks:
+            self._stopwatch.connected(asked_at)
             async for data in chunks:
                 for output in assembler.feed(data):
                     publisher.text(between + output.content)
@@ -239,7 +263,9 @@ class Turn(Held):
 
     def _judge(self, answer: Assembler) -> Outcome | None:
         """What an answer that came to its end means; None: its calls are to be run."""
+        self._answers += 1
         self._count(answer.usage)
+        metrics.tokens_used(answer.usage, self._claim.model)
         content = self.publisher.content
         if answer.is_too_long or answer.finish_reason == "length":
             return Failed(content=content, code=ErrorCode.LENGTH)
@@ -257,6 +283,7 @@ class Turn(Held):
         """The provider failed with text shown: a new attempt, whose snapshot takes that text back."""
         before, tries = self._lease, self._failures
         lease = self._insist(lambda: self._store.begin_attempt(before, tries=tries))
+        metrics.ATTEMPTS.add(AttemptReason.PROVIDER)
 
         async def work() -> None:
             self.publisher.open_attempt(lease, content=content, tool_calls=self._shown_calls(), reason="attempt")
@@ -308,7 +335,9 @@ class Turn(Held):
             effect = made.get(call.tool_call_id)
             if effect is None:
                 self._check()
-                effect = self._run_call(stored.round, index, call, version)
+                with self._stopwatch.running_tool():
+                    effect = self._run_call(stored.round, index, call, version)
+                metrics.tool_called(effect.call)
                 self._effects.append(effect)
             version = effect.call.version or version
 
@@ -370,8 +399,7 @@ class Turn(Held):
     def _first_token_ms(self) -> int | None:
         if self._claim.first_token_ms is not None:
             return self._claim.first_token_ms
-        at = self.publisher.first_token_at
-        return None if at is None else max(0, round((at - self._enqueued_at) * 1000))
+        return self._stopwatch.first_token_ms()
 
     def _announce(self) -> None:
         lease = self._claim.lease

@@ -57,6 +57,7 @@ class _Waiting(ConnectedReader):
     """A request whose answer is to come."""
 
     __slots__ = ("_deadline_s", "_finish", "_headers", "_is_written", "_unread_bytes")
+    kind = "protocol"
 
     def __init__(
         self,
@@ -77,6 +78,9 @@ class _Waiting(ConnectedReader):
 
     def deliver(self, frame: wire.Frame) -> None:
         """What happens before the end does not matter."""
+
+    def count_close(self, code: CloseCode) -> None:
+        """It has an answer, whatever the code: too slow means that its time is up."""
 
     def say_goodbye(self, code: CloseCode) -> None:
         self._answer(None if code is CloseCode.TOO_SLOW else code)

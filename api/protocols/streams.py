@@ -75,6 +75,7 @@ class _ToldStream(EventStreamReader):
     """As `EventStreamReader`, in other words."""
 
     __slots__ = ("_breaks_off", "_heartbeat", "_jobs", "_retry", "_telling")
+    kind = "protocol"
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from shared.store.access import AccessStore
 from shared.store.builds import BuildStore
+from shared.store.figures import FigureStore
 from shared.store.history import HistoryStore
 from shared.store.members import MemberStore
 from shared.store.messages import Idempotency, MessageStore, SubmitLimits
@@ -31,6 +32,15 @@ __all__ = [
 
 
 class Store(
-    AccessStore, ProjectStore, HistoryStore, MemberStore, MessageStore, TurnStore, BuildStore, SweepStore, WatchStore
+    AccessStore,
+    ProjectStore,
+    HistoryStore,
+    MemberStore,
+    MessageStore,
+    TurnStore,
+    BuildStore,
+    SweepStore,
+    WatchStore,
+    FigureStore,
 ):
     """Every question and every write, by what they mean; the mixins are its chapters."""

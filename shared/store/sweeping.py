@@ -40,13 +40,14 @@ class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToClose(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that nobody holds and that must end. `attempt`, `content` and `last_event_id` are the row's."""
+    """A message that nobody holds and that must end. `attempt`, `content`, `last_event_id` and `model` are the row's."""
 
     message_id: UUID
     project_id: UUID
     attempt: int
     content: str
     last_event_id: EventId | None
+    model: str | None
     reason: CloseReason
 
 
@@ -254,6 +255,7 @@ _CLOSING_COLUMNS: Final[tuple[Any, ...]] = (
     Message.attempt,
     Message.content,
     Message.last_event_id,
+    Message.model,
     Message.cancel_requested_at,
 )
 
@@ -266,5 +268,6 @@ def _to_close(row: Any) -> ToClose:
         attempt=row.attempt,
         content=row.content,
         last_event_id=None if row.last_event_id is None else EventId.parse(row.last_event_id),
+        model=row.model,
         reason=CloseReason.WORKER_LOST if row.cancel_requested_at is None else CloseReason.CANCEL,
     )

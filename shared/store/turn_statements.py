@@ -116,7 +116,9 @@ CLOCKS: Final = (
     func.extract("epoch", func.clock_timestamp()).op("*")(1000).label("now_ms"),
     func.extract("epoch", func.clock_timestamp() - Message.enqueued_at).label("total_s"),
     func.extract("epoch", Message.claimed_at - Message.enqueued_at).label("queued_s"),
+    Message.timing,
 )
+"""What the timing of an end is made of."""
 LOCK_TO_END: Final = (
     select(Message.status, Message.attempt, Message.lease_owner, Message.ending, Message.last_event_id, *CLOCKS)
     .where(Message.id == _message)

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared import events
 from shared.errors import Fenced, PatchRejected, SchemaViolation
-from shared.events import EventId, Timing, ToolCall, Usage, shown_arguments
+from shared.events import EventId, Stages, Timing, ToolCall, Usage, shown_arguments
 from shared.lifecycle import JobStatus, MessageStatus, Role
 from shared.models import LedgerEntry, Message, Project, Round
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded, ending_events, kind_of, status_of
@@ -345,13 +345,15 @@ class TurnStore(Transactions):
         first: EventId,
         usage: Usage | None,
         first_token_ms: int | None,
+        stages: Stages | None = None,
         spent_tokens: int | None = None,
         built: Built | None = None,
     ) -> Ending:
         """Commit the end and the events that tell it, numbered from `first`; they are appended afterwards. Raises `Fenced`.
 
-        `usage` is the run's; `spent_tokens` those of it that the row has not counted yet, all by default. `built` goes with a
-        builder's success. Safe to repeat: where this very end was committed before, its stored events are answered again.
+        `usage` is the run's; `spent_tokens` those of it that the row has not counted yet, all by default. `stages` None keeps
+        those of the turn that handed over. `built` goes with a builder's success. Safe to repeat: where this very end was
+        committed before, its stored events are answered again.
         """
         with self._transaction() as connection:
             row = connection.execute(statements.LOCK_TO_END, {"message": lease.message_id}).one_or_none()
@@ -361,13 +363,14 @@ class TurnStore(Transactions):
                 if row.ending and _ends_attempt(row.last_event_id, lease.attempt):
                     return _ending(lease.message_id, lease.project_id, row.status, row.ending)
                 raise Fenced
+            took = timing(row, first_token_ms, stages)
             made = ending_events(
                 outcome,
                 message_id=str(lease.message_id),
                 first=first,
                 ts=int(row.now_ms),
                 usage=usage,
-                timing=timing(row, first_token_ms),
+                timing=took,
             )
             return write_ending(
                 connection,
@@ -378,7 +381,7 @@ class TurnStore(Transactions):
                 made=made,
                 usage=usage,
                 spent_tokens=(usage.total_tokens if usage else 0) if spent_tokens is None else spent_tokens,
-                timing=timing(row, first_token_ms),
+                timing=took,
                 built=built,
             )
 
@@ -396,14 +399,17 @@ class TurnStore(Transactions):
             return connection.execute(statements.NEXT_IN_LINE, {"project": project_id}).scalar_one_or_none()
 
 
-def timing(row: Row[Any], first_token_ms: int | None) -> Timing | None:
-    """Of a row that has `statements.CLOCKS`."""
+def timing(row: Row[Any], first_token_ms: int | None, stages: Stages | None = None) -> Timing | None:
+    """Of a row that has `statements.CLOCKS`; without `stages` those that it has already."""
     if row.total_s is None:
         return None
+    if stages is None:
+        stages = msgspec.convert(row.timing or {}, Stages)
     return Timing(
         queued_ms=None if row.queued_s is None else max(0, round(float(row.queued_s) * 1000)),
         first_token_ms=first_token_ms,
         total_ms=max(0, round(float(row.total_s) * 1000)),
+        **msgspec.structs.asdict(stages),
     )
 
 

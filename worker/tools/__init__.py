@@ -81,6 +81,10 @@ class Registry:
             tools.append(tool)
         return cls(tools)
 
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._tools)
+
     def specifications(self) -> list[dict[str, Any]]:
         """The tools in the provider's wire form."""
         return [

@@ -94,6 +94,14 @@ export interface Timing {
   queuedMs: number | null;
   firstTokenMs: number | null;
   totalMs: number;
+  /* Where the last worker's time went; what did not happen is left out. */
+  contextMs?: number;
+  connectMs?: number;
+  firstAppendMs?: number;
+  firstByteMs?: number;
+  toolsMs?: number;
+  rounds?: number;
+  commitMs?: number;
 }
 
 export interface ToolCall {

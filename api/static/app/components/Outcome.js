@@ -58,7 +58,9 @@ function Figures({ message }) {
   if (summary.length === 0) return null;
   const rows = [
     ["Waited in line", timing.queuedMs, seconds],
+    ["Model's first word after", timing.firstByteMs, seconds],
     ["First word after", timing.firstTokenMs, seconds],
+    ["In tools", timing.toolsMs, seconds],
     ["Whole answer after", timing.totalMs, seconds],
     ["Tokens read", usage?.promptTokens, figure],
     ["Tokens written", usage?.completionTokens, figure],

@@ -1,0 +1,78 @@
+"""Figures of the whole system, for whoever watches it. Bounded, whatever waits: a dashboard must not slow what it shows."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Float, Text, cast, func, literal, select, union_all
+
+from shared.lifecycle import UNFINISHED
+from shared.models import Message, SweeperSign
+from shared.records import Figures, QueueFigures
+from shared.store.builds import buildable
+from shared.store.transactions import Transactions
+from shared.store.turn_statements import CLAIMABLE
+
+MOST_COUNTED: Final = 10_000
+"""Of one kind; more are told as so many."""
+INTERACTIVE: Final = "interactive"
+BUILDS: Final = "builds"
+
+
+class FigureStore(Transactions):
+    def figures(self) -> Figures:
+        """How much is unfinished, waits to be taken, and how long the sweepers have been silent, in one statement."""
+        with self._statement() as connection:
+            rows = connection.execute(_FIGURES).all()
+        told: dict[tuple[str, str], Any] = {(row.kind, row.name): row for row in rows}
+        silent = told["sweepers", ""].seconds
+        return Figures(
+            unfinished={status.value: told["unfinished", status.value].count for status in sorted(UNFINISHED)},
+            queues={
+                name: QueueFigures(depth=told["queue", name].count, oldest_s=told["queue", name].seconds or 0.0)
+                for name in (INTERACTIVE, BUILDS)
+            },
+            sweepers_silent_s=silent,
+        )
+
+
+def _line(kind: str, name: str, seconds: Any, *where: Any) -> Any:
+    found = (
+        select(Message.enqueued_at, Message.updated_at)
+        .where(*where)
+        .order_by(Message.enqueued_at)
+        .limit(MOST_COUNTED)
+        .subquery()
+    )
+    return select(
+        literal(kind, Text).label("kind"),
+        literal(name, Text).label("name"),
+        func.count().label("count"),
+        cast(seconds(found.c), Float).label("seconds"),
+    ).select_from(found)
+
+
+def _since_submit(found: Any) -> Any:
+    return func.extract("epoch", func.clock_timestamp() - func.min(found.enqueued_at))
+
+
+def _since_written(found: Any) -> Any:
+    """Of a build: since it was handed over, or back."""
+    return func.extract("epoch", func.clock_timestamp() - func.min(found.updated_at))
+
+
+def _nothing(_: Any) -> Any:
+    return literal(None, Float)
+
+
+_FIGURES: Final = union_all(
+    *(_line("unfinished", status.value, _nothing, Message.status == status) for status in sorted(UNFINISHED)),
+    _line("queue", INTERACTIVE, _since_submit, CLAIMABLE),
+    _line("queue", BUILDS, _since_written, buildable()),
+    select(
+        literal("sweepers", Text),
+        literal("", Text),
+        func.count(),
+        cast(func.extract("epoch", func.clock_timestamp() - func.max(SweeperSign.swept_at)), Float),
+    ).select_from(SweeperSign),
+)
