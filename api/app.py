@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from flask import Flask
 
 from api import (
+    clients,
     docs,
     errors,
     health,
@@ -51,6 +52,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *tickets.calls,
     *health.calls,
     *page.calls,
+    *clients.calls,
     *protocols.DOCUMENTED,
 )
 """What the OpenAPI document tells."""

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 _HERE: Final = Path(__file__).parent
 _PAGE: Final = _HERE.parents[1] / "api" / "static" / "app"
-_TYPES: Final = _HERE.parents[1] / "api" / "static" / "clients"
+_PUBLIC: Final = _HERE.parents[1] / "api" / "static" / "clients"
 _LEAST_NODE: Final = 20
 _INSTALL_TIMEOUT_S: Final = 150.0
 WAIT_S: Final = 60.0
@@ -42,15 +42,19 @@ class Programs:
 
     @classmethod
     def install(cls, directory: Path) -> Self:
-        """Puts the programs, the page's modules and the locked packages into `directory`. Raises `NodeNotReady`."""
+        """Puts the programs, the page's modules, the public client and the locked packages into `directory`.
+
+        Raises `NodeNotReady`.
+        """
         _check_node()
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(_HERE / name, directory)
-        for program in [*(_HERE / "programs").glob("*.*s*"), *_TYPES.glob("*.d.ts")]:
+        for program in [*(_HERE / "programs").glob("*.*s*"), *_PUBLIC.glob("trpc.d.ts")]:
             shutil.copy(program, directory)
-        (directory / "page").mkdir()
-        for module in _PAGE.glob("*.js"):
-            shutil.copy(module, directory / "page")
+        for name, folder in (("page", _PAGE), ("clients", _PUBLIC)):
+            (directory / name).mkdir()
+            for module in folder.glob("*.*s"):
+                shutil.copy(module, directory / name)
         _check(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=directory)
         return cls(directory)
 
@@ -78,8 +82,14 @@ class Programs:
 
     def run(self, program: str, task: object) -> Program:
         """A running program, which was told what to do."""
-        argv = [sys.executable, str(_HERE / "programs" / program)] if program.endswith(".py") else ["node", program]
-        return Program(self._directory, argv, task)
+        if program.endswith(".py"):
+            return python_program(program, task)
+        return Program(self._directory, ["node", program], task)
+
+
+def python_program(program: str, task: object) -> Program:
+    """One of the programs in Python, which need no Node.js, running."""
+    return Program(_HERE / "programs", [sys.executable, program], task)
 
 
 class Program:

@@ -28,7 +28,7 @@ NOWHERE = EventId(0, 0)
 """Before every event."""
 
 
-class Transcript(msgspec.Struct, frozen=True, kw_only=True):
+class Transcript(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A message's text, tool calls and status after the event at `position`."""
 
     position: EventId = NOWHERE
