@@ -194,7 +194,7 @@ class OwnClient:
     def test_a_killed_worker_and_a_drained_server_cost_no_reader_a_character(
         self, stack: Callable[..., Stack], begins: Sequence[Begin]
     ) -> None:
-        """Every client follows the same answer: its worker is killed, then its only server is stopped (1012) and started again."""
+        """Every client follows one answer: its worker is killed, then its only server stopped (1012) and started again."""
         chat = Chat(stack(webs=1, workers=2, settings=SHORT_LEASES))
         steps = [
             {"text": "The first, "},

@@ -1,4 +1,4 @@
-"""What a client is shown of an answer, one scene for each way in which an answer comes about: for the tests of every client."""
+"""One scene for each way in which an answer comes about, for the tests of every client."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Programs:
     """The programs beside their npm packages, in `directory`, ready to be run."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
 
     @classmethod
     def install(cls, directory: Path) -> Self:
@@ -60,16 +60,16 @@ class Programs:
 
     def run_text(self, name: str, source: str, environment: Mapping[str, str]) -> str:
         """Runs this program to its end: what it prints. It must not fail."""
-        (self._directory / name).write_text(source, encoding="utf-8")
+        (self.directory / name).write_text(source, encoding="utf-8")
         own = {**os.environ, **environment}
-        return _check(["node", name], cwd=self._directory, environment=own)
+        return _check(["node", name], cwd=self.directory, environment=own)
 
     def compile(self, program: str) -> str:
         """Has tsc check a TypeScript program, strictly: what it complains of, nothing where all is well."""
         options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2023,dom"]
         argv = ["npx", "--no-install", "tsc", *options, "--skipLibCheck", "--allowImportingTsExtensions", program]
         done = subprocess.run(
-            argv, cwd=self._directory, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
+            argv, cwd=self.directory, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
         )
         assert done.returncode == 0 or done.stdout, done.stderr
         return done.stdout
@@ -78,13 +78,13 @@ class Programs:
         """A page's module with all that it imports, in one. `aliases` are packages to be taken in place of others."""
         options = ["--bundle", "--format=esm", "--jsx=automatic", '--define:process.env.NODE_ENV="development"']
         options += [f"--alias:{name}={other}" for name, other in (aliases or {}).items()]
-        return _check(["npx", "--no-install", "esbuild", page, "--log-level=error", *options], cwd=self._directory)
+        return _check(["npx", "--no-install", "esbuild", page, "--log-level=error", *options], cwd=self.directory)
 
     def run(self, program: str, task: object) -> Program:
         """A running program, which was told what to do."""
         if program.endswith(".py"):
             return python_program(program, task)
-        return Program(self._directory, ["node", program], task)
+        return Program(self.directory, ["node", program], task)
 
 
 def python_program(program: str, task: object) -> Program:

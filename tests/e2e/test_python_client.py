@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.clients.chat import Chat
 from tests.clients.node import Program, python_program
-from tests.own_clients import Begin, OwnClient, busy_person, task_of
+from tests.fault_proxy import FaultProxies, down, through, up
+from tests.own_clients import Begin, OwnClient, busy_person, check_shows, submitted, task_of
 from tests.stack import Stack
 
 __all__ = ["busy_person"]
 
+DOCS: Final = Path(__file__).parents[2] / "docs" / "clients.md"
 FORMS: Final = ("websocket", "sse", "sync")
 
 
@@ -42,3 +49,42 @@ def begins() -> Sequence[Begin]:
 
 class TestPythonClient(OwnClient):
     """Everything that both of chatrelay's own clients promise."""
+
+
+def test_where_no_websocket_passes_it_follows_over_server_sent_events(chat: Chat) -> None:
+    """`auto`: something in between ends every connection that asks for one."""
+    content = chat.script([{"text": "One. "}, {"text": "Two."}])
+    with FaultProxies() as proxies:
+        link = proxies.link(chat.url)
+        blocked = link.cut(up(re.compile(rb"GET \S*/socket")), times=None)
+        task = task_of(chat, "ask", content=content, form="auto", origin=through(link, chat.url))
+        with python_program("own_client.py", task) as program:
+            message_id = submitted(program)
+            program.finish()
+        assert blocked.struck == 2
+    check_shows(program, chat.row(message_id))
+
+
+def test_a_submit_whose_answer_is_lost_is_sent_again_and_makes_one_message(chat: Chat) -> None:
+    content = chat.script([{"text": "Once."}])
+    with FaultProxies() as proxies:
+        link = proxies.link(chat.url)
+        lost = link.cut(up(re.compile(rb"POST \S*/messages ")), down(1))
+        task = task_of(chat, "ask", content=content, form="websocket", origin=through(link, chat.url))
+        with python_program("own_client.py", task) as program:
+            message_id = submitted(program)
+            program.finish()
+        assert lost.struck == 1
+    listed = chat.stack.client().get(f"/v1/projects/{chat.project_id}/messages").raise_for_status().json()["items"]
+    assert [item["id"] for item in listed if item["role"] == "assistant"] == [message_id]
+
+
+def test_the_docs_example_prints_the_answer(chat: Chat) -> None:
+    """As it stands there."""
+    [example] = re.findall(r"^```python\n(.*?)^```$", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    chat.stack.model.say("Make the background green", {"text": "It is ", "pace": 0.002}, {"text": "green, 🦀."})
+    own = {**os.environ, "API": chat.url, "TOKEN": chat.token, "PROJECT": chat.project_id}
+    done = subprocess.run(
+        [sys.executable, "-c", example], env=own, capture_output=True, encoding="utf-8", timeout=60, check=True
+    )
+    assert done.stdout == "It is green, 🦀."

@@ -20,6 +20,7 @@ export const CLOSE_CODES = {
   1011: { meaning: "something went wrong on the server", reconnect: true },
   1012: { meaning: "the server restarts", reconnect: true },
   4008: { meaning: "too slow", reconnect: true },
+  4401: { meaning: "no valid token in time", reconnect: false },
   4403: { meaning: "access withdrawn", reconnect: false },
 };
 

@@ -3,7 +3,7 @@
  *
  * Task: `{do, origin, projectId, token, content?, messageId?, after?, cancelAfter?, stopAfter?}`. `do` is ask (`submitted`, then as
  * follow), follow (each `event`, then `done` with the row and what is shown), retry (`retried`, then as follow), watch (each `told`,
- * then `texts`), refusals (of each call `refused` or `accepted`). After the first event of the type `cancelAfter` it cancels
+ * then `texts`), slowly (`slow`), refusals (of each call `refused` or `accepted`). After the first event of the type `cancelAfter` it cancels
  * (`cancelled`), after one of `stopAfter` it goes away (`stopped`).
  */
 import WebSocket from "ws";
@@ -41,6 +41,24 @@ const doings = {
       if (told.type === options.stopAfter) break;
     }
     say({ texts });
+  },
+  async slowly() {
+    let opened = 0;
+    class Counted extends (globalThis.WebSocket ?? BrowserSocket) {
+      constructor(url) {
+        super(url);
+        opened += 1;
+      }
+    }
+    client.WebSocket = Counted;
+    const { assistantMessage } = await client.submit(projectId, content);
+    let shown = start();
+    for await (const event of client.events(assistantMessage.id)) {
+      shown = fold(shown, event);
+      // all comes while the first event is looked at: sockets are read, the loop is not
+      if (event.id === "1-0") await client.answer(assistantMessage.id);
+    }
+    say({ slow: { text: shown.content, opened: opened - 1 } });
   },
   async refusals() {
     const calls = {

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -89,7 +89,7 @@ class Program:
 
     async def do_refusals(self) -> None:
         client, task = self._client, self._task
-        calls = {
+        calls: dict[str, Callable[[], Any]] = {
             "submit": lambda: client.submit(task["projectId"], "x"),
             "cancel": lambda: client.cancel(task["messageId"]),
             "retry": lambda: client.retry(task["messageId"]),
