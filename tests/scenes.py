@@ -20,7 +20,7 @@ class Scene:
     """An answer. `rounds` are the model's, as in its script; `status`, `content` and `code` the row's in the end.
 
     `tools` are the calls with whether they succeed. A `held` answer does not end by itself: somebody cancels it once there is
-    text. A `building` one goes on as a component job.
+    text. One that is `begun_anew` takes back what was shown. A `building` one goes on as a component job.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Scene:
     code: str | None = None
     tools: tuple[tuple[str, bool], ...] = ()
     held: bool = False
+    begun_anew: bool = False
 
     def script(self, chat: Chat) -> str:
         """A message to send, which is answered so."""
@@ -79,6 +80,7 @@ ANSWERS: Final = (
         ],
         status="success",
         content="It was a bright morning.",
+        begun_anew=True,
     ),
     Scene(
         name="cancelled",

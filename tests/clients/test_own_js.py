@@ -13,9 +13,7 @@ import pytest
 from api.close_codes import CloseCode
 from tests.clients.chat import Chat
 from tests.clients.node import Program, Programs
-from tests.own_clients import Begin, OwnClient, busy_person, task_of
-
-__all__ = ["busy_person"]
+from tests.own_clients import Begin, OwnClient, task_of
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "clients.md"
 

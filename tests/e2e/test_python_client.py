@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -10,15 +11,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
+from chatrelay_client import Client, Delta, Transport
 from tests.clients.chat import Chat
 from tests.clients.node import Program, python_program
 from tests.fault_proxy import FaultProxies, down, through, up
-from tests.own_clients import Begin, OwnClient, busy_person, check_shows, submitted, task_of
+from tests.own_clients import Begin, OwnClient, check_shows, submitted, task_of
 from tests.stack import Stack
-
-__all__ = ["busy_person"]
+from tests.trace_checker import check_trace
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "clients.md"
 FORMS: Final = ("websocket", "sse", "sync")
@@ -49,6 +51,31 @@ def begins() -> Sequence[Begin]:
 
 class TestPythonClient(OwnClient):
     """Everything that both of chatrelay's own clients promise."""
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_an_iteration_that_is_cancelled_loses_nothing(chat: Chat, transport: Transport) -> None:
+    """Given up three times while nothing came, it goes on with the next event."""
+    gate = f"cancelled {transport}"
+    message_id = chat.ask([{"text": "Before"}, {"hold": gate}, {"text": " and after."}])
+    events: list[bytes] = []
+
+    async def follow() -> None:
+        async with Client(chat.url, chat.token, transport=transport) as client:
+            following = client.follow(message_id)
+            async for event in following:
+                events.append(msgspec.json.encode(event))
+                if isinstance(event, Delta):
+                    break
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.02):
+                        await anext(following)
+            chat.stack.model.release(gate)
+            events.extend([msgspec.json.encode(event) async for event in following])
+
+    asyncio.run(follow())
+    check_trace(events, row=chat.row(message_id))
 
 
 def test_where_no_websocket_passes_it_follows_over_server_sent_events(chat: Chat) -> None:

@@ -514,6 +514,7 @@ class Line {
   async run() {
     while (!this.stopping.signal.aborted) {
       await this.room();
+      if (this.stopping.signal.aborted) return null;
       try {
         const closeCode = await this.readOneSocket();
         if (this.stopping.signal.aborted) return null;

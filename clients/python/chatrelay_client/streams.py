@@ -137,6 +137,8 @@ class Stream(ABC, Generic[T]):
 
     async def _pause(self, error: ChatrelayError, *, at_least_s: float = 0.0) -> None:
         """Waits before the next try; raises `error` where it was tried for long enough."""
+        if self._failures == 0:
+            self._alive_at_s = time.monotonic()
         limit_s = self._server.give_up_after_s
         if limit_s is not None and time.monotonic() - self._alive_at_s > limit_s:
             await self._fail(error)
