@@ -200,6 +200,12 @@ export interface Line<T> {
   stop(): void;
 }
 
+/** An iteration ends where `signal` is aborted. Where `mostWaiting` events are not taken yet, the rest comes later. */
+export interface Iterating {
+  signal?: AbortSignal | null;
+  mostWaiting?: number;
+}
+
 export class ChatRelay {
   constructor(options: { token: string; origin?: string; WebSocket?: unknown });
 
@@ -229,8 +235,8 @@ export class ChatRelay {
   cancel(messageId: string): Promise<Message>;
   retry(messageId: string): Promise<Message>;
 
-  events(messageId: string, options?: { after?: string | null; signal?: AbortSignal | null }): AsyncGenerator<StreamEvent, void>;
-  projectEvents(projectId: string, options?: { signal?: AbortSignal | null }): AsyncGenerator<Ready | ProjectEvent, void>;
+  events(messageId: string, options?: Iterating & { after?: string | null }): AsyncGenerator<StreamEvent, void>;
+  projectEvents(projectId: string, options?: Iterating): AsyncGenerator<Ready | ProjectEvent, void>;
   answer(messageId: string, options?: { signal?: AbortSignal | null }): Promise<Message>;
   follow(messageId: string, handlers: Handlers<StreamEvent> & { after?: string | null }): Line<Message>;
   watch(

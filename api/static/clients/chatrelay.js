@@ -37,8 +37,6 @@ const PROJECT_EVENTS = new Set(["message", "document", "job"]);
 const PING_AFTER_MS = 15_000;
 const PONG_WITHIN_MS = 10_000;
 const OPEN = 1; // WebSocket.OPEN
-/** Events that wait for whoever iterates over them before the socket is given up until they are taken. */
-const MOST_WAITING = 1000;
 /** Messages of a project whose positions are remembered. */
 const MOST_KEPT = 1000;
 
@@ -190,11 +188,12 @@ export class ChatRelay {
   /**
    * The events of one message, to be iterated over until it is final, or `signal` is aborted, or the loop is left.
    *
-   * As with `follow`, each once and without a gap. Throws an ApiError or a Refused where the server will not have this
+   * As with `follow`, each once and without a gap. Where `mostWaiting` are not taken yet, the socket is closed, and opened
+   * again behind them once they are. Throws an ApiError or a Refused where the server will not have this
    * reader, a NoSocket where the message is final and no socket has told its end.
    */
-  async *events(messageId, { after = null, signal = null } = {}) {
-    const waiting = new Waiting();
+  async *events(messageId, { after = null, signal = null, mostWaiting = 1000 } = {}) {
+    const waiting = new Waiting(mostWaiting);
     const following = new Following(this, messageId, { after, ...waiting.handlers() });
     let last = null;
     for await (const event of waiting.of(following, signal)) {
@@ -211,8 +210,8 @@ export class ChatRelay {
    * events of its messages, `message`, `document` and `job`. What is told again after a lost connection is left out: each
    * event comes once, and none is missing between two of an attempt.
    */
-  async *projectEvents(projectId, { signal = null } = {}) {
-    const waiting = new Waiting();
+  async *projectEvents(projectId, { signal = null, mostWaiting = 1000 } = {}) {
+    const waiting = new Waiting(mostWaiting);
     const once = new EachOnce();
     const onReady = (ready) => {
       once.connected();
@@ -541,6 +540,7 @@ class Line {
 
   /** Opens one socket and hands on what comes; the code that it was closed with, 1006 where it broke. */
   async readOneSocket() {
+    if (!this.client.WebSocket) throw new TypeError("There is no WebSocket here: give the client one.");
     const ticket = await this.client.ticket(this.path);
     const url = new URL(this.path + query({ ...this.parameters(), ticket }), this.client.origin);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -642,17 +642,22 @@ class Watching extends Line {
 /** What was told and is not taken yet, between a line and the loop that iterates over it. */
 class Waiting {
   #items = [];
+  #most;
   #over = false;
   #error = null;
   #wake = () => {};
   #drained = () => {};
+
+  constructor(most) {
+    this.#most = most;
+  }
 
   /** A socket cannot be told to wait: it is closed where too much waits, and opened again once all of that is taken. */
   handlers() {
     return {
       onEvent: (event) => this.push(event),
       onRefused: (error) => this.end(error),
-      isFull: () => this.#items.length >= MOST_WAITING,
+      isFull: () => this.#items.length >= this.#most,
       room: () => (this.#items.length ? new Promise((resolve) => (this.#drained = resolve)) : null),
     };
   }

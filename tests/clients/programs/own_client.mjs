@@ -53,7 +53,7 @@ const doings = {
     client.WebSocket = Counted;
     const { assistantMessage } = await client.submit(projectId, content);
     let shown = start();
-    for await (const event of client.events(assistantMessage.id)) {
+    for await (const event of client.events(assistantMessage.id, { mostWaiting: 10 })) {
       shown = fold(shown, event);
       // all comes while the first event is looked at: sockets are read, the loop is not
       if (event.id === "1-0") await client.answer(assistantMessage.id);
