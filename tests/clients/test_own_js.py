@@ -80,7 +80,7 @@ def test_the_types_name_what_the_module_exports(programs: Programs) -> None:
 
 
 def test_the_docs_example_prints_the_answer(programs: Programs, chat: Chat) -> None:
-    """As it stands there, with the module from the server; Node.js before 22 has the WebSocket that it needs behind a flag."""
+    """As it stands there, with the module from the server; Node.js 20 has its WebSocket behind a flag."""
     [example] = re.findall(r"^```js\n(.*?)^```$", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     chat.stack.model.say("Make the background green", {"text": "It is ", "pace": 0.002}, {"text": "green, 🦀."})
     module = chat.stack.client().get("/clients/chatrelay.js").raise_for_status()
