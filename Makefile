@@ -49,6 +49,6 @@ clean:
 
 venv: $(READY)
 
-$(READY): requirements.lock dev/bootstrap.lock dev/bootstrap.sh pyproject.toml
+$(READY): requirements.lock dev/bootstrap.lock dev/bootstrap.sh pyproject.toml clients/python/pyproject.toml
 	@dev/bootstrap.sh $(VENV)
 	@touch $@

@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from flask import Flask
 
 from api import (
+    clients,
     docs,
     errors,
     health,
@@ -54,6 +55,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *health.calls,
     *metrics.calls,
     *page.calls,
+    *clients.calls,
     *protocols.DOCUMENTED,
 )
 """What the OpenAPI document tells."""

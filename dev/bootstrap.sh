@@ -31,9 +31,9 @@ sync() {
 echo "installing what requirements.lock names"
 # uv trusts its own list of certificate authorities; a network with one of its own has that in the system's.
 if $with_pip --require-hashes -r dev/bootstrap.lock && { sync 2>"$venv/uv.log" || sync --system-certs; }; then
-    $with_uv install --quiet --python "$venv/bin/python" --no-deps --editable .
+    $with_uv install --quiet --python "$venv/bin/python" --no-deps --editable . --editable clients/python
 else
     echo "uv cannot do it; going on with pip, which takes a minute" >&2
     $with_pip --require-hashes -r requirements.lock
-    $with_pip --no-deps --editable .
+    $with_pip --no-deps --editable . --editable clients/python
 fi

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
 
 from tests.stack import Stack
 
@@ -56,3 +58,24 @@ class Chat:
 def texts(events: Iterable[str]) -> str:
     """What the deltas among these events append, one behind the other."""
     return "".join(event["content"] for event in map(json.loads, events) if event["type"] == "delta")
+
+
+class BusyPerson(NamedTuple):
+    """`message_id` is the newest of their answers, which is not begun."""
+
+    token: str
+    project_id: str
+    message_id: str
+
+
+@contextmanager
+def busy_person(chat: Chat) -> Iterator[BusyPerson]:
+    """Somebody who has as many unfinished messages as are allowed."""
+    token, _ = chat.stack.store.create_token(f"busy-{uuid.uuid4()}")
+    with chat.stack.client_for(token) as client:
+        project_id = client.post("/v1/projects", json={"name": "busy"}).raise_for_status().json()["id"]
+        content = chat.script([{"text": "Wait"}, {"hold": "busy"}])
+        path = f"/v1/projects/{project_id}/messages"
+        made = [client.post(path, json={"content": content}).raise_for_status().json() for _ in range(20)]
+        yield BusyPerson(token, project_id, made[-1]["assistantMessage"]["id"])
+        client.delete(f"/v1/projects/{project_id}").raise_for_status()

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 _HERE: Final = Path(__file__).parent
 _PAGE: Final = _HERE.parents[1] / "api" / "static" / "app"
-_TYPES: Final = _HERE.parents[1] / "api" / "static" / "clients"
+_PUBLIC: Final = _HERE.parents[1] / "api" / "static" / "clients"
 _LEAST_NODE: Final = 20
 _INSTALL_TIMEOUT_S: Final = 150.0
 WAIT_S: Final = 60.0
@@ -38,34 +38,38 @@ class Programs:
     """The programs beside their npm packages, in `directory`, ready to be run."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
 
     @classmethod
     def install(cls, directory: Path) -> Self:
-        """Puts the programs, the page's modules and the locked packages into `directory`. Raises `NodeNotReady`."""
+        """Puts the programs, the page's modules, the public client and the locked packages into `directory`.
+
+        Raises `NodeNotReady`.
+        """
         _check_node()
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(_HERE / name, directory)
-        for program in [*(_HERE / "programs").glob("*.*s*"), *_TYPES.glob("*.d.ts")]:
+        for program in [*(_HERE / "programs").glob("*.*s*"), *_PUBLIC.glob("trpc.d.ts")]:
             shutil.copy(program, directory)
-        (directory / "page").mkdir()
-        for module in _PAGE.glob("*.js"):
-            shutil.copy(module, directory / "page")
+        for name, folder in (("page", _PAGE), ("clients", _PUBLIC)):
+            (directory / name).mkdir()
+            for module in folder.glob("*.*s"):
+                shutil.copy(module, directory / name)
         _check(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=directory)
         return cls(directory)
 
     def run_text(self, name: str, source: str, environment: Mapping[str, str]) -> str:
         """Runs this program to its end: what it prints. It must not fail."""
-        (self._directory / name).write_text(source, encoding="utf-8")
+        (self.directory / name).write_text(source, encoding="utf-8")
         own = {**os.environ, **environment}
-        return _check(["node", name], cwd=self._directory, environment=own)
+        return _check(["node", name], cwd=self.directory, environment=own)
 
     def compile(self, program: str) -> str:
         """Has tsc check a TypeScript program, strictly: what it complains of, nothing where all is well."""
         options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2023,dom"]
         argv = ["npx", "--no-install", "tsc", *options, "--skipLibCheck", "--allowImportingTsExtensions", program]
         done = subprocess.run(
-            argv, cwd=self._directory, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
+            argv, cwd=self.directory, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
         )
         assert done.returncode == 0 or done.stdout, done.stderr
         return done.stdout
@@ -74,12 +78,18 @@ class Programs:
         """A page's module with all that it imports, in one. `aliases` are packages to be taken in place of others."""
         options = ["--bundle", "--format=esm", "--jsx=automatic", '--define:process.env.NODE_ENV="development"']
         options += [f"--alias:{name}={other}" for name, other in (aliases or {}).items()]
-        return _check(["npx", "--no-install", "esbuild", page, "--log-level=error", *options], cwd=self._directory)
+        return _check(["npx", "--no-install", "esbuild", page, "--log-level=error", *options], cwd=self.directory)
 
     def run(self, program: str, task: object) -> Program:
         """A running program, which was told what to do."""
-        argv = [sys.executable, str(_HERE / "programs" / program)] if program.endswith(".py") else ["node", program]
-        return Program(self._directory, argv, task)
+        if program.endswith(".py"):
+            return python_program(program, task)
+        return Program(self.directory, ["node", program], task)
+
+
+def python_program(program: str, task: object) -> Program:
+    """One of the programs in Python, which need no Node.js, running."""
+    return Program(_HERE / "programs", [sys.executable, program], task)
 
 
 class Program:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.clients.chat import Chat
+from tests.clients.chat import Chat, busy_person
 from tests.clients.cut_streams import cut_streams
 from tests.clients.node import Program, Programs, Said
 from tests.databases import PostgresDatabases, ValkeyDatabases
@@ -330,22 +330,14 @@ def test_who_has_no_good_token_or_no_place_in_the_project_is_refused_everything(
 @every_client
 def test_who_has_too_many_unfinished_messages_is_told_so_at_once(programs: Programs, chat: Chat, client: str) -> None:
     """The client does not try again by itself; what makes no message is served."""
-    token, _ = chat.stack.store.create_token(f"busy-{uuid.uuid4()}")
-    with chat.stack.client_for(token) as busy:
-        project_id = busy.post("/v1/projects", json={"name": "busy"}).raise_for_status().json()["id"]
-        content = chat.script([{"text": "Wait"}, {"hold": "busy"}])
-        made = [
-            busy.post(f"/v1/projects/{project_id}/messages", json={"content": content}).raise_for_status().json()
-            for _ in range(20)
-        ]
+    with busy_person(chat) as busy:
         task = {
-            "body": {"input": "x", "conversation": project_id},
-            "completion": {"model": f"chatrelay:{project_id}", "messages": [{"role": "user", "content": "x"}]},
-            "responseId": f"resp_{made[-1]['assistantMessage']['id']}",
+            "body": {"input": "x", "conversation": busy.project_id},
+            "completion": {"model": f"chatrelay:{busy.project_id}", "messages": [{"role": "user", "content": "x"}]},
+            "responseId": f"resp_{busy.message_id}",
         }
-        with start(programs, chat, client, "refusals", token=token, **task) as program:
+        with start(programs, chat, client, "refusals", token=busy.token, **task) as program:
             program.finish()
-        busy.delete(f"/v1/projects/{project_id}").raise_for_status()
     refused = refusals(program)
     assert {refused.pop(name) for name in ("create", "stream", "background", "complete")} == {
         (429, "too_many_unfinished", "RateLimitError")

@@ -7,17 +7,18 @@ import random
 import re
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.clients.chat import Chat, texts
+from tests.clients.chat import Chat, busy_person, texts
 from tests.clients.cut_streams import cut_streams
 from tests.clients.node import Program, Programs
 from tests.fault_proxy import Manner
 from tests.people import eventually
+from tests.scenes import ANSWERS, JOB, PATCH, Scene
 from tests.stack import Stack
 from tests.trace_checker import check_trace
 
@@ -31,7 +32,6 @@ SHORT_LEASES: Final = {
     "CHATRELAY_SWEEP_S": 0.5,
     "CHATRELAY_RING_AGAIN_S": 1,
 }
-PATCH: Final = {"operations": [{"op": "add", "path": "/colour", "value": "green"}], "explanation": "Grass"}
 
 
 def start(programs: Programs, chat: Chat, link: str, **task: Any) -> Program:
@@ -76,30 +76,40 @@ def test_a_text_answer_is_sent_for_followed_and_over(programs: Programs, chat: C
     assert texts(program.events) == row["content"] == text
 
 
+@pytest.mark.parametrize("scene", ANSWERS[1:], ids=lambda scene: str(scene.name))
 @pytest.mark.parametrize("link", ["ws", "sse"])
-def test_a_tool_call_is_shown_and_has_changed_the_document(programs: Programs, chat: Chat, link: str) -> None:
-    content = chat.script(
-        [{"text": "I paint it. "}, {"tool": {"name": "applyJsonPatch", "arguments": PATCH, "split": 4}}],
-        [{"text": "It is green now."}],
-    )
-    with start(programs, chat, link, content=content) as program:
+def test_an_answer_is_told_in_words_that_old_clients_know(
+    programs: Programs, chat: Chat, link: str, scene: Scene
+) -> None:
+    """Tool calls and errors as they are; `cancelled` as an error that keeps its text, and a `finalized` with `error`; the
+    snapshot of an answer that begins anew as a `complete`, to which what follows is appended.
+    """
+    with start(programs, chat, link, content=scene.script(chat)) as program:
         message_id = initiated(program)
-        program.until_event("tool_start", name="applyJsonPatch", arguments=PATCH)
-        program.until_event("tool_result", success=True)
-        assert chat.project()["document"] == {"colour": "green"}
+        if scene.begun_anew:
+            program.until_event("complete", finalContent="")
+        if scene.tools:
+            program.until_event("tool_start", name="applyJsonPatch", arguments=PATCH)
+            program.until_event("tool_result", success=True)
+            assert chat.project()["document"] == {"colour": "green"}
+        if scene.held:
+            program.until_event("delta")
+            chat.stack.client().post(f"/v1/messages/{message_id}/cancel").raise_for_status()
         program.finish()
     row = chat.row(message_id)
-    check_trace(program.events, row=row)
-    check_shows(program, row)
-    assert program.heard("shown")[0]["tools"] == [["applyJsonPatch", True]]
+    assert (row["status"], row["content"]) == (scene.status, scene.content)
+    if not scene.held and not scene.begun_anew:
+        check_trace(program.events, row=row)
+    check_shows(program, row, status="error" if scene.held else None)
+    [shown] = program.heard("shown")
+    assert shown["error"] == ("cancelled" if scene.held else scene.code)
+    assert shown["tools"] == [list(tool) for tool in scene.tools]
 
 
 @pytest.mark.parametrize("link", ["ws", "sse"])
 def test_a_component_job_ends_the_subscription_as_building(programs: Programs, chat: Chat, link: str) -> None:
     """With the job's id, at the first `finalized`, though the message's own stream goes on."""
-    call = {"name": "generateRemotionComponent", "arguments": {"effectDescription": "confetti", "name": "Confetti"}}
-    content = chat.script([{"text": "I build it."}, {"tool": call}])
-    with start(programs, chat, link, content=content) as program:
+    with start(programs, chat, link, content=JOB.script(chat)) as program:
         message_id = initiated(program)
         finalized = program.until_event("finalized", status="building")
         program.finish()
@@ -108,50 +118,6 @@ def test_a_component_job_ends_the_subscription_as_building(programs: Programs, c
     assert finalized["jobId"] == row["jobId"]
     check_shows(program, row)
     chat.stack.client().post(f"/v1/messages/{message_id}/cancel").raise_for_status()
-
-
-@pytest.mark.parametrize("link", ["ws", "sse"])
-def test_an_error_of_the_provider_is_data_and_the_text_so_far_stays(programs: Programs, chat: Chat, link: str) -> None:
-    content = chat.script([{"text": "As far as this"}, {"finish": "content_filter"}])
-    with start(programs, chat, link, content=content) as program:
-        message_id = initiated(program)
-        program.finish()
-    row = chat.row(message_id)
-    assert row["status"] == "error"
-    check_trace(program.events, row=row)
-    check_shows(program, row)
-    assert program.heard("shown")[0]["error"] == row["error"]["code"] == "content_filter"
-
-
-@pytest.mark.parametrize("link", ["ws", "sse"])
-def test_a_cancelled_answer_is_an_error_that_keeps_its_text(programs: Programs, chat: Chat, link: str) -> None:
-    """Old clients know no `cancelled`: they are told `error`, and `finalized` with `error`."""
-    content = chat.script([{"text": "As far as this"}, {"hold": "for ever"}])
-    with start(programs, chat, link, content=content) as program:
-        message_id = initiated(program)
-        program.until_event("delta")
-        chat.stack.client().post(f"/v1/messages/{message_id}/cancel").raise_for_status()
-        program.finish()
-    row = chat.row(message_id)
-    assert (row["status"], row["content"]) == ("cancelled", "As far as this")
-    check_shows(program, row, status="error")
-    assert program.heard("shown")[0]["error"] == "cancelled"
-
-
-@pytest.mark.parametrize("link", ["ws", "sse"])
-def test_an_answer_that_begins_anew_replaces_what_was_shown(programs: Programs, chat: Chat, link: str) -> None:
-    """The provider fails with text shown: the snapshot is a `complete` to such clients, and what follows is appended."""
-    content = chat.script([])
-    broken = {"steps": [{"text": "It was a dark and st", "pace": 0.002}, {"cut": "rst"}]}
-    whole = {"steps": [{"text": "It was a bright morning.", "pace": 0.002}]}
-    chat.stack.model.on(content, {"rounds": [{"attempts": [broken, whole]}]})
-    with start(programs, chat, link, content=content) as program:
-        message_id = initiated(program)
-        program.until_event("complete", finalContent="")
-        program.finish()
-    row = chat.row(message_id)
-    assert row["content"] == "It was a bright morning."
-    check_shows(program, row)
 
 
 @pytest.mark.parametrize("link", ["ws", "sse"])
@@ -243,26 +209,13 @@ def test_a_stranger_is_told_the_same_as_of_what_does_not_exist(programs: Program
     assert told[0] == told[1]
 
 
-@pytest.fixture
-def busy_person(chat: Chat) -> Iterator[tuple[str, str]]:
-    """The token of somebody who has as many unfinished messages as are allowed, and their project."""
-    token, _ = chat.stack.store.create_token(f"busy-{uuid.uuid4()}")
-    with chat.stack.client_for(token) as client:
-        project_id = client.post("/v1/projects", json={"name": "busy"}).raise_for_status().json()["id"]
-        content = chat.script([{"text": "Wait"}, {"hold": "busy"}])
-        for _ in range(20):
-            client.post(f"/v1/projects/{project_id}/messages", json={"content": content}).raise_for_status()
-        yield token, project_id
-        client.delete(f"/v1/projects/{project_id}").raise_for_status()
-
-
 @pytest.mark.parametrize("link", LINKS)
-def test_who_has_too_many_unfinished_messages_is_told_so(
-    programs: Programs, chat: Chat, link: str, busy_person: tuple[str, str]
-) -> None:
+def test_who_has_too_many_unfinished_messages_is_told_so(programs: Programs, chat: Chat, link: str) -> None:
     """The refusal is one call's alone: the query beside it is answered."""
-    token, project_id = busy_person
-    with start(programs, chat, link, token=token, calls=every_call(project_id)) as program:
+    with (
+        busy_person(chat) as busy,
+        start(programs, chat, link, token=busy.token, calls=every_call(busy.project_id)) as program,
+    ):
         program.finish()
     assert [said["data"]["code"] for said in program.said if "refused" in said] == ["TOO_MANY_REQUESTS"] * 2
     assert [said["code"] for said in program.said if "refused" in said] == [-32029] * 2

@@ -352,6 +352,16 @@ def test_a_page_of_an_allowed_origin_may_call_and_read(api: Api) -> None:
     refused(anna.get("/v1/projects", headers={"Origin": "https://other.example"}), 403, "foreign_origin")
 
 
+def test_the_client_for_browsers_may_be_imported_by_any_page(api: Api) -> None:
+    """And its types read, by anybody."""
+    for path, kind in (("/clients/chatrelay.js", "text/javascript"), ("/clients/chatrelay.d.ts", "text/plain")):
+        response = api.nobody().get(path, headers={"Origin": "https://other.example"})
+        answered(response, 200)
+        assert response.mimetype == kind
+        assert "export class ChatRelay" in response.text
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
 def test_every_answer_carries_the_headers_that_bound_a_page(api: Api) -> None:
     """Pages, data, refusals: no foreign script, no sniffing; what is private is not stored."""
     for path in ("/", "/docs", "/v1/projects", "/nope", "/static/app/main.js", "/healthz"):
