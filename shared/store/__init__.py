@@ -6,6 +6,8 @@ Rows are locked in one order, a project's before its messages'. No transaction i
 from __future__ import annotations
 
 from shared.store.access import AccessStore
+from shared.store.batch_driving import BatchDrivingStore
+from shared.store.batches import BatchStore
 from shared.store.builds import BuildStore
 from shared.store.history import HistoryStore
 from shared.store.members import MemberStore
@@ -31,6 +33,16 @@ __all__ = [
 
 
 class Store(
-    AccessStore, ProjectStore, HistoryStore, MemberStore, MessageStore, TurnStore, BuildStore, SweepStore, WatchStore
+    AccessStore,
+    ProjectStore,
+    HistoryStore,
+    MemberStore,
+    MessageStore,
+    TurnStore,
+    BuildStore,
+    SweepStore,
+    BatchStore,
+    BatchDrivingStore,
+    WatchStore,
 ):
     """Every question and every write, by what they mean; the mixins are its chapters."""
