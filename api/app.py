@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from flask import Flask
 
 from api import (
+    batches,
     docs,
     errors,
     health,
@@ -49,6 +50,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *previews.calls,
     *streams.calls,
     *tickets.calls,
+    *batches.calls,
     *health.calls,
     *page.calls,
     *protocols.DOCUMENTED,
