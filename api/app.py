@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from flask import Flask
 
 from api import (
+    batches,
     clients,
     docs,
     errors,
@@ -52,6 +53,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *previews.calls,
     *streams.calls,
     *tickets.calls,
+    *batches.calls,
     *health.calls,
     *metrics.calls,
     *page.calls,

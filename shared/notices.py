@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from shared import events, keys
+from shared.batches import Batch
 from shared.event_log import Entry, Publication
 from shared.events import StreamEvent
 from shared.lifecycle import JobStatus, MessageStatus
@@ -52,7 +53,7 @@ class JobNotice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_f
 ProjectEvent: TypeAlias = Ready | MessageNotice | DocumentNotice | JobNotice | StreamEvent
 """What a project's watcher gets."""
 
-OpsType = Literal["started", "finalized", "attempt", "cancelled"]
+OpsType = Literal["started", "finalized", "attempt", "cancelled", "reprocess"]
 
 
 def lifecycle(project_id: UUID, entries: Iterable[Entry]) -> list[Publication]:
@@ -96,6 +97,12 @@ def ops(kind: OpsType, message_id: UUID, project_id: UUID, **fields: object) -> 
     line = {"type": kind, "messageId": str(message_id), "projectId": str(project_id), "ts": now_ms()}
     line.update((name, value) for name, value in fields.items() if value is not None)
     return Publication(keys.OPS, msgspec.json.encode(line))
+
+
+def reprocess(batch: Batch) -> Publication:
+    """For operators: how far a batch has come."""
+    line = {"type": "reprocess", "batchId": str(batch.id), "status": batch.status.value, "ts": now_ms()}
+    return Publication(keys.OPS, msgspec.json.encode({**line, **msgspec.to_builtins(batch.counts)}))
 
 
 def ready(version: int, newest_message_id: UUID | None) -> bytes:

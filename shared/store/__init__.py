@@ -6,6 +6,8 @@ Rows are locked in one order, a project's before its messages'. No transaction i
 from __future__ import annotations
 
 from shared.store.access import AccessStore
+from shared.store.batch_driving import BatchDrivingStore
+from shared.store.batches import BatchStore
 from shared.store.builds import BuildStore
 from shared.store.figures import FigureStore
 from shared.store.history import HistoryStore
@@ -42,5 +44,7 @@ class Store(
     SweepStore,
     WatchStore,
     FigureStore,
+    BatchStore,
+    BatchDrivingStore,
 ):
     """Every question and every write, by what they mean; the mixins are its chapters."""
