@@ -14,7 +14,7 @@ from shared import closing, notices
 from shared.doorbell import Doorbell
 from shared.errors import LogUnavailable
 from shared.event_log import EventLog, Publication
-from shared.records import Message, Principal, Submitted
+from shared.records import Cancelling, Message, Principal, Submitted
 from shared.store import Store
 
 _log = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ def submitted(log: EventLog, doorbell: Doorbell, pair: Submitted) -> None:
     if pair.assistant_message.status != "pending" or not doorbell.ring(pair.assistant_message.id) or pair.repeated:
         return
     made = [notices.message_made(pair.user_message), notices.message_made(pair.assistant_message)]
-    publish(log, [*map(notices.cancel_asked, pair.interrupted), *made])
+    publish(log, [*map(notices.cancel_asked, pair.interrupted), *made, notices.submitted(pair.assistant_message)])
 
 
 def retried(log: EventLog, doorbell: Doorbell, message: Message) -> None:
     """A final message is back in the queue, or its component is to be built again."""
     rung = doorbell.ring_builder(message.id) if message.status == "building" else doorbell.ring(message.id)
     if rung:
-        publish(log, [notices.message_made(message)])
+        publish(log, [notices.message_made(message), notices.retried(message)])
 
 
 def cancel(store: Store, log: EventLog, doorbell: Doorbell, principal: Principal, message_id: UUID) -> None:
@@ -51,7 +51,12 @@ def cancel(store: Store, log: EventLog, doorbell: Doorbell, principal: Principal
 
     Raises `NotFound`, `Forbidden`, `AlreadyFinal`, `StoreUnavailable`.
     """
-    asked = store.request_cancel(principal, message_id)
+    cancel_asked(store, log, doorbell, store.request_cancel(principal, message_id))
+
+
+def cancel_asked(store: Store, log: EventLog, doorbell: Doorbell, asked: Cancelling) -> None:
+    """Whoever holds the message is told that its end was asked for; where nobody does, it is committed here."""
+    message_id = asked.message_id
     if asked.held:
         publish(log, [notices.cancel_asked(message_id)])
         return

@@ -17,6 +17,7 @@ from api import (
     me,
     members,
     messages,
+    operators,
     origins,
     page,
     previews,
@@ -26,6 +27,7 @@ from api import (
     tickets,
 )
 from api.calls import Call
+from api.figures import Figures
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
 from api.refusals import UpgradeRequired
 from api.relay import Relay
@@ -49,6 +51,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *previews.calls,
     *streams.calls,
     *tickets.calls,
+    *operators.calls,
     *health.calls,
     *page.calls,
     *protocols.DOCUMENTED,
@@ -77,6 +80,7 @@ def create_app(
         doorbell=doorbell,
         relay=relay,
         probes=(Probe(name="postgres", look=lambda: _ping(store), failures=(StoreUnavailable,)), *probes),
+        figures=Figures(store.summary),
         waiting=BoundedSemaphore(settings.api_threads // 2),
     )
     app = _App("api", root_path=str(_HERE), static_folder="static", template_folder="templates")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 
+from api.figures import Figures
 from api.relay import Relay
 from shared.doorbell import Doorbell
 from shared.event_log import EventLog
@@ -32,6 +33,8 @@ class Services:
     doorbell: Doorbell
     relay: Relay
     probes: tuple[Probe, ...]
+    figures: Figures
+    """What operators are told of the whole system."""
     waiting: BoundedSemaphore
     """Held by each request that waits for an answer's end: at most half of the request threads do."""
 

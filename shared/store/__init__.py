@@ -10,6 +10,7 @@ from shared.store.builds import BuildStore
 from shared.store.history import HistoryStore
 from shared.store.members import MemberStore
 from shared.store.messages import Idempotency, MessageStore, SubmitLimits
+from shared.store.operators import OperatorStore, Wanted
 from shared.store.projects import ProjectStore
 from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
 from shared.store.turns import Built, EditDocument, Effect, StartJob, Told, TurnStore
@@ -27,10 +28,20 @@ __all__ = [
     "SubmitLimits",
     "ToClose",
     "Told",
+    "Wanted",
 ]
 
 
 class Store(
-    AccessStore, ProjectStore, HistoryStore, MemberStore, MessageStore, TurnStore, BuildStore, SweepStore, WatchStore
+    AccessStore,
+    ProjectStore,
+    HistoryStore,
+    MemberStore,
+    MessageStore,
+    TurnStore,
+    BuildStore,
+    SweepStore,
+    WatchStore,
+    OperatorStore,
 ):
     """Every question and every write, by what they mean; the mixins are its chapters."""

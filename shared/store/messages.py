@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -219,51 +219,72 @@ class MessageStore(Transactions):
         with self._transaction() as connection:
             seen = _seen(connection, principal, message_id, Message.project_id)
             project = lock_project(connection, principal, seen.project_id, EDITORS)
-            row = connection.execute(select(Message.__table__).where(Message.id == message_id).with_for_update()).one()
-            if row.role is Role.USER:
-                raise NotFound
-            if row.status not in FINAL:
-                raise NotFinal
-            _check_limits(connection, principal, limits)
-            number, _ = _take_number(connection, project, OnBusy.QUEUE)
-            again = row.status is MessageStatus.SUCCESS
-            job = None
-            if row.job_id is not None and not again:  # its turn was over: the component is what failed
-                job = write_job(connection, row.job_id, status=JobStatus.PENDING, phase=None, tries=0, error=None)
-            kept = [] if again else stored_rounds(connection, [message_id])[message_id]
-            counted = [] if job is not None or row.usage is None else [stored.usage for stored in kept if stored.usage]
-            # a row's tokens are of the day on which it was enqueued
-            spent = row.total_tokens if row.enqueued_at >= _midnight() else 0
-            connection.execute(
-                update(Message)
-                .where(Message.id == message_id)
-                .values(
-                    author_id=principal.user_id,
-                    run=row.run + 1 if again else row.run,
-                    status=MessageStatus.PENDING if job is None else MessageStatus.BUILDING,
-                    kind=MessageKind.STATUS if job is None else MessageKind.TOOL_RESULT,
-                    content=joined([stored.text for stored in kept]),
-                    job_id=None if again else Message.job_id,
-                    error_code=None,
-                    usage=None if job is None else Message.usage,
-                    # the run's end counts its stored rounds again
-                    total_tokens=spent - sum(usage.total_tokens for usage in counted),
-                    timing=None,
-                    tries=0,
-                    cancel_requested_at=None,
-                    ending=None,
-                    ending_appended=True,
-                    queue_number=number,
-                    waits=True,
-                    enqueued_at=func.clock_timestamp(),
-                    claimed_at=None,
-                    first_token_ms=None,
-                    rung_at=func.now(),
-                    updated_at=func.now(),
-                )
+            return put_back(
+                connection,
+                project,
+                message_id,
+                author_id=principal.user_id,
+                check=lambda: _check_limits(connection, principal, limits),
             )
-            renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
-            return message_records(connection, [renewed])[0]
+
+
+def put_back(
+    connection: Connection,
+    project: Row[Any],
+    message_id: UUID,
+    *,
+    author_id: UUID | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> MessageRecord:
+    """Queue a final message of a locked project again, as `retry` says. `author_id`: for whom it counts; None: as before.
+
+    `check` raises where it must not be. Raises `NotFound`, `NotFinal`.
+    """
+    row = connection.execute(select(Message.__table__).where(Message.id == message_id).with_for_update()).one_or_none()
+    if row is None or row.role is Role.USER:
+        raise NotFound
+    if row.status not in FINAL:
+        raise NotFinal
+    check()
+    number, _ = _take_number(connection, project, OnBusy.QUEUE)
+    again = row.status is MessageStatus.SUCCESS
+    job = None
+    if row.job_id is not None and not again:  # its turn was over: the component is what failed
+        job = write_job(connection, row.job_id, status=JobStatus.PENDING, phase=None, tries=0, error=None)
+    kept = [] if again else stored_rounds(connection, [message_id])[message_id]
+    counted = [] if job is not None or row.usage is None else [stored.usage for stored in kept if stored.usage]
+    # a row's tokens are of the day on which it was enqueued
+    spent = row.total_tokens if row.enqueued_at >= _midnight() else 0
+    connection.execute(
+        update(Message)
+        .where(Message.id == message_id)
+        .values(
+            author_id=author_id or Message.author_id,
+            run=row.run + 1 if again else row.run,
+            status=MessageStatus.PENDING if job is None else MessageStatus.BUILDING,
+            kind=MessageKind.STATUS if job is None else MessageKind.TOOL_RESULT,
+            content=joined([stored.text for stored in kept]),
+            job_id=None if again else Message.job_id,
+            error_code=None,
+            usage=None if job is None else Message.usage,
+            # the run's end counts its stored rounds again
+            total_tokens=spent - sum(usage.total_tokens for usage in counted),
+            timing=None,
+            tries=0,
+            cancel_requested_at=None,
+            ending=None,
+            ending_appended=True,
+            queue_number=number,
+            waits=True,
+            enqueued_at=func.clock_timestamp(),
+            claimed_at=None,
+            first_token_ms=None,
+            rung_at=func.now(),
+            updated_at=func.now(),
+        )
+    )
+    renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
+    return message_records(connection, [renewed])[0]
 
 
 def joined(texts: Sequence[str]) -> str:
