@@ -185,6 +185,7 @@ class Message(Base):
             "ix_messages_ended",
             "status",
             "updated_at",
+            postgresql_include=["error_code", "total_tokens"],
             postgresql_where=text("role = 'assistant' AND status IN ('success', 'error', 'cancelled')"),
         ),
         Index("ix_messages_failed", "id", postgresql_where=text("role = 'assistant' AND status = 'error'")),

@@ -21,7 +21,7 @@ Queue: TypeAlias = Literal["interactive", "builds"]
 
 
 class UnfinishedFigures(_Figures, frozen=True, kw_only=True):
-    """`pending` messages are in the queue `interactive`, `building` ones in `builds`."""
+    """`pending` messages are in the queue `interactive`, `building` ones in `builds`. Counts stop at 20,000."""
 
     status: MessageStatus
     queue: Queue
@@ -107,9 +107,9 @@ class Summary(_Figures, frozen=True, kw_only=True):
     workers: list[WorkerFigures]
     ended: list[EndedFigures]
     ended_since: datetime
-    """What ended before it is not counted: an hour ago, or later where more ended than is counted."""
+    """What ended before it is not counted: an hour ago, or later where more than 10,000 ended so."""
     first_token: Quantiles
-    """Of what ended in the last five minutes, at most 5,000 of it."""
+    """Of what was answered or failed in the last five minutes, at most the newest 2,000 of each."""
     completion: Quantiles
     tokens_last_hour: int
     """Of what ended since `endedSince`."""

@@ -17,6 +17,7 @@ def upgrade() -> None:
         "messages",
         ["status", "updated_at"],
         unique=False,
+        postgresql_include=["error_code", "total_tokens"],
         postgresql_where=sa.text("role = 'assistant' AND status IN ('success', 'error', 'cancelled')"),
     )
     op.create_index(

@@ -52,9 +52,9 @@ from shared.store.rows import usage
 from shared.store.transactions import Transactions
 from shared.store.turn_statements import CLAIMABLE
 
-MOST_COUNTED: Final = 20_000
-"""Of what ended in the last hour, of each status; of what is unfinished."""
-MOST_TIMED: Final = 5_000
+MOST_COUNTED: Final = 10_000
+"""Of what ended in the last hour, of each status; of what is unfinished, twice as many."""
+MOST_TIMED: Final = 2_000
 MOST_LOOKED_AT: Final = 20_000
 """Rows that one page of messages is chosen from."""
 MOST_SHOWN: Final = 10
@@ -304,7 +304,7 @@ def _unfinished(connection: Connection) -> list[UnfinishedFigures]:
     looked_at = (
         select(Message.status, Message.lease_owner.is_not(None).label("held"))
         .where(_IS_UNFINISHED)
-        .limit(MOST_COUNTED)
+        .limit(2 * MOST_COUNTED)
         .subquery()
     )
     counts: dict[tuple[MessageStatus, bool], int] = {
