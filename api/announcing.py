@@ -14,7 +14,7 @@ from shared import closing, metrics, notices
 from shared.doorbell import Doorbell
 from shared.errors import LogUnavailable
 from shared.event_log import EventLog, Publication
-from shared.records import Message, Principal, Submitted
+from shared.records import Cancelling, Message, Principal, Submitted
 from shared.store import Store
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def submitted(log: EventLog, doorbell: Doorbell, pair: Submitted) -> None:
     if pair.assistant_message.status != "pending" or not doorbell.ring(pair.assistant_message.id) or pair.repeated:
         return
     made = [notices.message_made(pair.user_message), notices.message_made(pair.assistant_message)]
-    publish(log, [*map(notices.cancel_asked, pair.interrupted), *made])
+    publish(log, [*map(notices.cancel_asked, pair.interrupted), *made, notices.submitted(pair.assistant_message)])
 
 
 def retried(log: EventLog, doorbell: Doorbell, message: Message) -> None:
@@ -46,7 +46,7 @@ def retried(log: EventLog, doorbell: Doorbell, message: Message) -> None:
     metrics.RETRIES.add()
     rung = doorbell.ring_builder(message.id) if message.status == "building" else doorbell.ring(message.id)
     if rung:
-        publish(log, [notices.message_made(message)])
+        publish(log, [notices.message_made(message), notices.retried(message)])
 
 
 def cancel(store: Store, log: EventLog, doorbell: Doorbell, principal: Principal, message_id: UUID) -> None:
@@ -54,7 +54,12 @@ def cancel(store: Store, log: EventLog, doorbell: Doorbell, principal: Principal
 
     Raises `NotFound`, `Forbidden`, `AlreadyFinal`, `StoreUnavailable`.
     """
-    asked = store.request_cancel(principal, message_id)
+    cancel_asked(store, log, doorbell, store.request_cancel(principal, message_id))
+
+
+def cancel_asked(store: Store, log: EventLog, doorbell: Doorbell, asked: Cancelling) -> None:
+    """Whoever holds the message is told that its end was asked for; where nobody does, it is committed here."""
+    message_id = asked.message_id
     metrics.CANCELS.add()
     if asked.held:
         publish(log, [notices.cancel_asked(message_id)])

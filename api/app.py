@@ -20,6 +20,7 @@ from api import (
     members,
     messages,
     metrics,
+    operators,
     origins,
     page,
     previews,
@@ -29,6 +30,7 @@ from api import (
     tickets,
 )
 from api.calls import Call
+from api.figures import Figures
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
 from api.refusals import UpgradeRequired
 from api.relay import Relay
@@ -54,6 +56,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *streams.calls,
     *tickets.calls,
     *batches.calls,
+    *operators.calls,
     *health.calls,
     *metrics.calls,
     *page.calls,
@@ -85,6 +88,7 @@ def create_app(
         relay=relay,
         exporter=Exporter(store),
         probes=(Probe(name="postgres", look=lambda: _ping(store), failures=(StoreUnavailable,)), *probes),
+        figures=Figures(store.summary),
         waiting=BoundedSemaphore(settings.api_threads // 2),
     )
     app = _App("api", root_path=str(_HERE), static_folder="static", template_folder="templates")

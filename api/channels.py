@@ -47,6 +47,8 @@ class Surroundings(Protocol):
     """What channels ask of the hub that keeps them."""
 
     now_s: float
+    heard_at_s: float
+    """When Redis last sent anything, in seconds since the epoch: what it published before is here."""
     idle_check_s: float
     sources: Sources
 
@@ -55,6 +57,10 @@ class Surroundings(Protocol):
 
     def in_pool(self, work: Callable[[], T], then: Callable[[T | None], None]) -> None:
         """Run `work` on a thread of the pool, then `then` on the loop; with None where it failed, which was logged."""
+        ...
+
+    def call(self, work: Callable[[], T], then: Callable[[T | None], None]) -> None:
+        """As `in_pool`, on threads for which no reader of a message waits."""
         ...
 
     def when_free(self, start: Callable[[], bool]) -> None:

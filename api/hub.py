@@ -24,12 +24,14 @@ from api.channels import Channel, MessageChannel
 from api.close_codes import CloseCode
 from api.connections import Connections
 from api.inbound import error_frame
+from api.ops_channel import OpsChannel
 from api.project_channel import ProjectChannel
 from api.readers import (
     NOBODY,
     ConnectedReader,
     JobTarget,
     MessageTarget,
+    OpsTarget,
     ProjectTarget,
     Reader,
     SocketReader,
@@ -85,6 +87,7 @@ class Hub:
         self.sources = sources
         self.idle_check_s = settings.idle_check_s
         self.now_s = time.monotonic()
+        self.heard_at_s = time.time()
         self.readers: set[Reader] = set()
         self.channels: dict[bytes, Channel] = {}
         self._connections = Connections(buffer_bytes=settings.socket_buffer_bytes)
@@ -96,7 +99,7 @@ class Hub:
             on_push=self._on_push,
             on_up=self._on_up,
             on_down=self._on_down,
-            on_handed_out=self._connections.release,
+            on_handed_out=self._on_handed_out,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -310,6 +313,8 @@ class Hub:
                 return MessageChannel(self, name, target.message_id)
             case ProjectTarget() | JobTarget():
                 return ProjectChannel(self, name, target.project_id)
+            case OpsTarget():
+                return OpsChannel(self, name)
             case UserTarget():
                 raise AssertionError("a user has no channel")
 
@@ -346,6 +351,10 @@ class Hub:
         except Exception:
             # A payload that nobody of us made is passed over; a reader that missed an event finds out at the next check.
             logger.exception("what Redis pushed could not be handled")
+
+    def _on_handed_out(self) -> None:
+        self.heard_at_s = time.time()
+        self._connections.release()
 
     def _on_control(self, payload: bytes) -> None:
         try:
@@ -436,8 +445,8 @@ class Hub:
 
 
 def _membership(target: Target) -> tuple[UUID, UUID] | None:
-    """The project and the user that `target` stands for; None inside this process."""
-    return None if target.user_id == NOBODY else (target.project_id, target.user_id)
+    """The project and the user that `target` stands for; None inside this process, and where it is in no project."""
+    return None if NOBODY in (target.user_id, target.project_id) else (target.project_id, target.user_id)
 
 
 def _channel_name(target: Target) -> bytes:
@@ -446,5 +455,7 @@ def _channel_name(target: Target) -> bytes:
             return keys.message_channel(target.message_id).encode()
         case ProjectTarget() | JobTarget():
             return keys.project_channel(target.project_id).encode()
+        case OpsTarget():
+            return keys.OPS.encode()
         case UserTarget():
             raise AssertionError("a user has no channel")

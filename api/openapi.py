@@ -16,6 +16,7 @@ from shared import errors
 from shared.errors import ChatrelayError
 from shared.events import StreamEvent
 from shared.notices import ProjectEvent
+from shared.ops_events import OpsEvent
 
 Document = dict[str, Any]
 
@@ -24,7 +25,11 @@ _ABOUT: Final = (
     "Messages are answered by an assistant that also edits the project's JSON document. The answer is streamed as events"
     " and stored as a row; the fold of the events is what the row says."
 )
-_EVENTS: Final = ((StreamEvent, "StreamEvent"), (ProjectEvent, "StreamEvent or a notice of the project"))
+_EVENTS: Final = (
+    (StreamEvent, "StreamEvent"),
+    (ProjectEvent, "StreamEvent or a notice of the project"),
+    (OpsEvent, "line for operators"),
+)
 _REASONS: Final = {
     101: "Switched to a WebSocket: each text frame is one event",
     200: "Done",

@@ -27,6 +27,7 @@ from api.connections import Connection
 from api.inbound import Answer, Cancel, Closed, Inbound, Misbehaved, Text
 from shared import metrics
 from shared.events import EventId
+from shared.ops_events import Filter
 from shared.settings import Settings
 
 VANISHED_GRACE_S: Final = 10.0
@@ -116,7 +117,32 @@ class UserTarget:
         return 0
 
 
-Target: TypeAlias = MessageTarget | ProjectTarget | JobTarget | UserTarget
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpsTarget:
+    """The lifecycle of all messages, watched by one operator from now on."""
+
+    user_id: UUID
+    wanted: Filter
+    opening: Callable[[], bytes]
+    """What is told first, read once all that follows is heard. Blocking; raises errors of ours."""
+    may_watch: Callable[[], bool]
+    """Whether the operator still is one. Blocking; raises errors of ours."""
+
+    @property
+    def project_id(self) -> UUID:
+        """It stands in no project."""
+        return NOBODY
+
+    @property
+    def may_cancel(self) -> bool:
+        return False
+
+    @property
+    def position(self) -> int:
+        return 0
+
+
+Target: TypeAlias = MessageTarget | ProjectTarget | JobTarget | UserTarget | OpsTarget
 
 
 class State(Enum):

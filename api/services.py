@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 
+from api.figures import Figures
 from api.relay import Relay
 from shared.doorbell import Doorbell
 from shared.event_log import EventLog
@@ -34,6 +35,8 @@ class Services:
     relay: Relay
     exporter: Exporter
     probes: tuple[Probe, ...]
+    figures: Figures
+    """What operators are told of the whole system."""
     waiting: BoundedSemaphore
     """Held by each request that waits for an answer's end: at most half of the request threads do."""
 

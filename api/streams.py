@@ -96,7 +96,7 @@ def message_events(services: Services, *, principal: Principal, message_id: UUID
     row, _ = services.store.message_for_reader(principal, message_id)
     if is_done(row, after):
         return Response(status=204)
-    return _event_stream(services, _target(row, principal, after))
+    return event_stream(services, _target(row, principal, after))
 
 
 @calls.add(
@@ -132,7 +132,7 @@ def project_socket(services: Services, *, principal: Principal, project_id: UUID
 )
 def project_events(services: Services, *, principal: Principal, project_id: UUID) -> Response:
     """All that happens in a project as Server-Sent Events (`data:` alone): as on its socket."""
-    return _event_stream(services, _project_target(services, principal, project_id))
+    return event_stream(services, _project_target(services, principal, project_id))
 
 
 def _project_target(services: Services, principal: Principal, project_id: UUID) -> ProjectTarget:
@@ -140,7 +140,7 @@ def _project_target(services: Services, principal: Principal, project_id: UUID) 
     return ProjectTarget(project_id=project_id, user_id=principal.user_id, may_cancel=role is not MemberRole.VIEWER)
 
 
-def _event_stream(services: Services, target: Target) -> Response:
+def event_stream(services: Services, target: Target) -> Response:
     if request.method == "HEAD":
         return Response(mimetype=EVENT_STREAM)
     admission = services.relay.admit(target.user_id)
@@ -216,10 +216,10 @@ def _in_this_thread(relay: Relay, target: Target, admission: Admission) -> Respo
             for item in relay.follow(target):
                 if isinstance(item, Heartbeat):
                     yield wire.HEARTBEAT
-                elif isinstance(target, ProjectTarget):
-                    yield wire.plain_sse(item)
-                else:
+                elif isinstance(target, MessageTarget):
                     yield wire.Frame.of(Entry(events.peek(item)[1], item)).sse()
+                else:
+                    yield wire.plain_sse(item)
         except FollowingEnded:
             return  # the client comes back, or is told why not
 

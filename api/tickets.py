@@ -13,12 +13,14 @@ from api.auth import Caller
 from api.calls import Answer, Calls
 from api.services import Services
 from shared import errors
+from shared.lifecycle import Scope
 
 calls = Calls()
 
 _STREAM: Final = re.compile(r"/v1/messages/([^/]+)/(socket|events)")
 _OF_PROJECT: Final = re.compile(r"/v1/projects/([^/]+)/(socket|events|preview)")
 _OF_CHAT: Final = re.compile(r"/v1/ai/chat/([^/]+)/socket")
+_OF_OPERATORS: Final = re.compile(r"/v1/ops/(socket|events)")
 _OF_JOB: Final = re.compile(r"/v1/jobs/([^/]+)/(bundle\.js|preview)")
 
 
@@ -59,4 +61,6 @@ def _allowed(services: Services, principal: Caller, path: str) -> tuple[str, boo
         project_id = requests.path_id(match[1])
         services.store.project_for_reader(principal, project_id)
         return f"/v1/ai/chat/{project_id}/socket", True
+    if (match := _OF_OPERATORS.fullmatch(path)) and Scope.OPS in principal.scopes:
+        return path, match[1] == "socket"
     raise errors.NotFound

@@ -45,11 +45,17 @@ def append_ending(store: Store, log: EventLog, ending: Ending) -> bool:
     entries = entries_of(ending)
     try:
         answer = log.append(ending.message_id, entries, notices.ending(ending, entries))
+        match answer.word:
+            case Word.OK | Word.THERE:
+                pass
+            case (
+                Word.LOST | Word.STALE
+            ):  # what is refused is not published: operators have no row that is compared for them
+                for told in notices.ended(ending, entries):
+                    log.publish(told)
     except LogUnavailable:
         return False
-    match answer.word:
-        case Word.OK | Word.THERE | Word.LOST | Word.STALE:
-            store.ending_was_appended(ending.message_id, entries[-1].id)
+    store.ending_was_appended(ending.message_id, entries[-1].id)
     return True
 
 

@@ -126,6 +126,13 @@ class EventLog:
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
+    def whole(self, message_id: UUID | str, *, most: int) -> list[Entry]:
+        """All attempts from the start, at most so many entries. Raises `LogUnavailable`."""
+        try:
+            return _entries(self._client.xrange(keys.log(message_id), count=most))
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
     def ping(self) -> None:
         """Raises `LogUnavailable` where Redis does not answer."""
         try:

@@ -190,6 +190,15 @@ class Message(Base):
         Index("ix_messages_ending", "updated_at", postgresql_where=text("NOT ending_appended")),
         # a worker's renewal
         Index("ix_messages_owner", "lease_owner", postgresql_where=text("lease_owner IS NOT NULL")),
+        # operators: what ended lately and how; what failed
+        Index(
+            "ix_messages_ended",
+            "status",
+            "updated_at",
+            postgresql_include=["error_code", "total_tokens"],
+            postgresql_where=text("role = 'assistant' AND status IN ('success', 'error', 'cancelled')"),
+        ),
+        Index("ix_messages_failed", "id", postgresql_where=text("role = 'assistant' AND status = 'error'")),
         # tokens a user and day
         Index("ix_messages_author_enqueued", "author_id", "enqueued_at"),
     )

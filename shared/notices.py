@@ -13,12 +13,13 @@ from uuid import UUID
 
 import msgspec
 
-from shared import events, keys
+from shared import events, keys, ops_events
 from shared.batches import Batch
 from shared.event_log import Entry, Publication
-from shared.events import StreamEvent
+from shared.events import EventId, StreamEvent
 from shared.lifecycle import JobStatus, MessageStatus
-from shared.records import DocumentChange, Ending, Job, JobPhase, Message
+from shared.ops_events import AttemptState, OpsLine
+from shared.records import DocumentChange, Ending, Job, JobPhase, Lease, Message
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ready"):
@@ -53,8 +54,6 @@ class JobNotice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_f
 ProjectEvent: TypeAlias = Ready | MessageNotice | DocumentNotice | JobNotice | StreamEvent
 """What a project's watcher gets."""
 
-OpsType = Literal["started", "finalized", "attempt", "cancelled", "reprocess"]
-
 
 def lifecycle(project_id: UUID, entries: Iterable[Entry]) -> list[Publication]:
     """The entries that a project's watchers see, with its id."""
@@ -62,47 +61,111 @@ def lifecycle(project_id: UUID, entries: Iterable[Entry]) -> list[Publication]:
     return [Publication(channel, entry.payload[:-1] + suffix) for entry in entries if entry.kind != "delta"]
 
 
-def finalized(project_id: UUID, entry: Entry, code: str | None) -> Publication:
-    """For operators: how a message ended, with its timing."""
-    event = events.decode(entry.payload)
-    assert isinstance(event, events.Finalized)
-    return ops(
-        "finalized",
-        UUID(event.message_id),
-        project_id,
-        status=event.status,
-        code=code,
-        attempt=entry.id.attempt,
-        timing=None if event.timing is None else msgspec.to_builtins(event.timing),
+# --- for operators ----------------------------------------------------------------------------------------------
+
+
+def submitted(message: Message) -> Publication:
+    """A message waits for its first claim."""
+    return _to_operators(
+        ops_events.Submitted(message_id=message.id, project_id=message.project_id, ts=now_ms(), model=message.model)
     )
 
 
-def ending(ended: Ending, entries: Iterable[Entry]) -> list[Publication]:
-    """All that goes out beside an ending, whose events are `entries`."""
-    entries = list(entries)
-    code = next((_error_code(entry) for entry in entries if entry.kind == "error"), None)
-    told = [] if ended.job is None else [job_changed(ended.job)]
-    if ended.status is MessageStatus.CANCELLED:
-        told.append(cancelled(ended.message_id, ended.project_id))
-    return [*lifecycle(ended.project_id, entries), *told, finalized(ended.project_id, entries[-1], code)]
+def retried(message: Message) -> Publication:
+    """A final message waits again."""
+    status: Literal["pending", "building"] = "building" if message.status is MessageStatus.BUILDING else "pending"
+    return _to_operators(
+        ops_events.Retried(
+            message_id=message.id, project_id=message.project_id, ts=now_ms(), model=message.model, status=status
+        )
+    )
 
 
-def cancelled(message_id: UUID, project_id: UUID) -> Publication:
-    """For operators: a message was cancelled, by whomever. One that went with its project has no other end."""
-    return ops("cancelled", message_id, project_id)
+def started(lease: Lease, model: str) -> Publication:
+    """Somebody has claimed the message."""
+    return _to_operators(
+        ops_events.Started(
+            message_id=lease.message_id,
+            project_id=lease.project_id,
+            ts=now_ms(),
+            model=model,
+            attempt=lease.attempt,
+            run=lease.run,
+        )
+    )
 
 
-def ops(kind: OpsType, message_id: UUID, project_id: UUID, **fields: object) -> Publication:
-    """One lifecycle line for operators. None-valued fields are left out."""
-    line = {"type": kind, "messageId": str(message_id), "projectId": str(project_id), "ts": now_ms()}
-    line.update((name, value) for name, value in fields.items() if value is not None)
-    return Publication(keys.OPS, msgspec.json.encode(line))
+def attempt_over(
+    state: AttemptState,
+    *,
+    message_id: UUID,
+    project_id: UUID,
+    attempt: int,
+    model: str | None,
+    tries: int | None = None,
+    code: str | None = None,
+) -> Publication:
+    """An attempt came to nothing, and the message is not over."""
+    return _to_operators(
+        ops_events.Attempt(
+            message_id=message_id,
+            project_id=project_id,
+            ts=now_ms(),
+            model=model,
+            attempt=attempt,
+            state=state,
+            tries=tries,
+            code=code,
+        )
+    )
+
+
+def cancelled(message_id: UUID, project_id: UUID, model: str | None = None) -> Publication:
+    """A message was cancelled, by whomever. One that went with its project has no other end."""
+    return _to_operators(ops_events.Cancelled(message_id=message_id, project_id=project_id, ts=now_ms(), model=model))
+
+
+def ended(ending: Ending, entries: Iterable[Entry]) -> list[Publication]:
+    """How a message ended, or was handed to a builder, with its timing; `entries` are the ending's events."""
+    code, last = None, None
+    for entry in entries:
+        last = events.decode(entry.payload)
+        code = last.code if isinstance(last, events.Error) else code
+    assert isinstance(last, events.Finalized)
+    of = {"message_id": ending.message_id, "project_id": ending.project_id}
+    told = _to_operators(
+        ops_events.Finalized(
+            **of,
+            ts=now_ms(),
+            model=ending.model,
+            status=last.status,
+            attempt=EventId.parse(last.id).attempt,
+            code=code,
+            timing=last.timing,
+            usage=last.usage,
+        )
+    )
+    return [cancelled(**of, model=ending.model), told] if ending.status is MessageStatus.CANCELLED else [told]
 
 
 def reprocess(batch: Batch) -> Publication:
     """For operators: how far a batch has come."""
     line = {"type": "reprocess", "batchId": str(batch.id), "status": batch.status.value, "ts": now_ms()}
     return Publication(keys.OPS, msgspec.json.encode({**line, **msgspec.to_builtins(batch.counts)}))
+
+
+def _to_operators(line: OpsLine) -> Publication:
+    return Publication(keys.OPS, ops_events.encode(line))
+
+
+# --- for a project's watchers -----------------------------------------------------------------------------------
+
+
+def ending(ended_: Ending, entries: Iterable[Entry]) -> list[Publication]:
+    """All that goes out beside an ending, whose events are `entries`, to watchers and operators."""
+    entries = list(entries)
+    told = [] if ended_.job is None else [job_changed(ended_.job)]
+    return [*lifecycle(ended_.project_id, entries), *told, *ended(ended_, entries)]
 
 
 def ready(version: int, newest_message_id: UUID | None) -> bytes:
@@ -143,8 +206,3 @@ def access_withdrawn(project_id: UUID, user_id: UUID | None = None) -> Publicati
 def now_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def _error_code(entry: Entry) -> str | None:
-    event = events.decode(entry.payload)
-    return event.code if isinstance(event, events.Error) else None

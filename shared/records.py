@@ -353,3 +353,5 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[bytes, ...]
     job: Job | None = None
     """The job that was changed with it."""
+    model: str | None = None
+    """The message's."""

@@ -95,6 +95,7 @@ class Build(Held):
             content=claim.content,
             tool_calls=tuple(effect.call for effect in claim.effects),
             status="building",
+            model=claim.model,
         )
         self._compiler = compiler
         self._claim = claim
@@ -122,8 +123,7 @@ class Build(Held):
             self.publisher.start()
 
         self._workshop.streams.run(work())
-        lease = claim.lease
-        self._publish(notices.ops("started", lease.message_id, lease.project_id, attempt=lease.attempt, run=lease.run))
+        self._publish(notices.started(claim.lease, claim.model))
 
     def make(self) -> Outcome:
         """Have it written, check and bundle it; what is wrong with it is told to the model, a few times.
@@ -235,6 +235,7 @@ class Build(Held):
                 wait_s = pause_s if failure.retry_after_s is None else failure.retry_after_s
                 if time.monotonic() + wait_s > self._deadline:
                     raise
+                self._tell_attempt("failed", tries=self._failures, code=failure.error_code)
                 self._insist(lambda: self._store.count_tries(self._lease, self._failures))
                 self._pause(wait_s)
             else:

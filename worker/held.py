@@ -15,12 +15,14 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 import tenacity
 
-from shared import metrics
+from shared import metrics, notices
 from shared.doorbell import Doorbell
 from shared.errors import Fenced, LogUnavailable, StoreUnavailable
 from shared.event_log import EventLog, Publication
 from shared.events import MessageStatusName, ToolCall
+from shared.lifecycle import ErrorCode
 from shared.metrics import AttemptReason
+from shared.ops_events import AttemptState
 from shared.records import Lease
 from shared.settings import Settings
 from shared.store import Store
@@ -102,9 +104,11 @@ class Held:
         content: str,
         tool_calls: tuple[ToolCall, ...],
         status: MessageStatusName,
+        model: str,
     ) -> None:
         """`deadline`: by `time.monotonic`. `status`: the row's while it is held."""
         self._workshop = workshop
+        self._model = model
         self._settings = workshop.settings
         self._store = workshop.store
         self._hold = hold
@@ -131,7 +135,8 @@ class Held:
             try:
                 self._store.hand_back(self._lease, failed=True)
             except (Fenced, StoreUnavailable):
-                pass  # somebody else has it, or the lease runs out
+                return  # somebody else has it, or the lease runs out
+            self._tell_attempt("failed", code=ErrorCode.INTERNAL)
 
     @property
     def _lease(self) -> Lease:
@@ -207,10 +212,13 @@ class Held:
         """The log was lost: an attempt above its and the row's."""
         metrics.ATTEMPTS.add(AttemptReason.LOG_LOST)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._workshop.streams.sql,
-            lambda: self._insist(lambda: self._store.begin_attempt(lease, above=above)),
-        )
+
+        def renew() -> Lease:
+            renewed = self._insist(lambda: self._store.begin_attempt(lease, above=above))
+            self._tell_attempt("log_lost", of=lease)
+            return renewed
+
+        return await loop.run_in_executor(self._workshop.streams.sql, renew)
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -229,11 +237,29 @@ class Held:
         except (Fenced, StoreUnavailable):
             return
         metrics.HANDED_BACK.add()
+        self._tell_attempt("handed_back")
         self._ring_again()
 
     def _ring_again(self) -> None:
         """Call somebody else to the message."""
         self._workshop.doorbell.ring(self._lease.message_id)
+
+    def _tell_attempt(
+        self, state: AttemptState, *, of: Lease | None = None, tries: int | None = None, code: ErrorCode | None = None
+    ) -> None:
+        """For operators: this attempt came to nothing, and the message is not over."""
+        lease = of or self._lease
+        self._publish(
+            notices.attempt_over(
+                state,
+                message_id=lease.message_id,
+                project_id=lease.project_id,
+                attempt=lease.attempt,
+                model=self._model,
+                tries=tries,
+                code=code,
+            )
+        )
 
     def _publish(self, publication: Publication) -> None:
         try:

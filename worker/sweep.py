@@ -93,13 +93,13 @@ class Sweeper:
 
     def _tell_of(self, lapsed: Lapsed) -> bool:
         """False where Redis is away: operators see the next attempt's start."""
-        told = notices.ops(
-            "attempt",
-            lapsed.message_id,
-            lapsed.project_id,
+        told = notices.attempt_over(
+            "lost",
+            message_id=lapsed.message_id,
+            project_id=lapsed.project_id,
             attempt=lapsed.attempt,
             tries=lapsed.tries,
-            state="lost",
+            model=lapsed.model,
         )
         try:
             self._log.publish(told)

@@ -107,6 +107,7 @@ class Turn(Held):
             content=claim.content,
             tool_calls=self._shown_calls(),
             status="pending",
+            model=claim.model,
         )
         self._stopwatch = Stopwatch(self.publisher, enqueued_at=enqueued_at)
 
@@ -214,6 +215,7 @@ class Turn(Held):
                 if time.monotonic() + wait_s > self._deadline:
                     raise
                 _log.info("message %s: %s, again in %.1f s", self._lease.message_id, failure.error_code, wait_s)
+                self._tell_attempt("failed", tries=self._failures, code=failure.error_code)
                 if self.publisher.content == content:
                     self._insist(lambda: self._store.count_tries(self._lease, self._failures))
                     self._pause(wait_s)
@@ -410,8 +412,7 @@ class Turn(Held):
         return self._stopwatch.first_token_ms()
 
     def _announce(self) -> None:
-        lease = self._claim.lease
-        self._publish(notices.ops("started", lease.message_id, lease.project_id, attempt=lease.attempt, run=lease.run))
+        self._publish(notices.started(self._claim.lease, self._claim.model))
 
 
 def _is_empty(answer: Assembler) -> bool:

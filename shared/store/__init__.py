@@ -13,6 +13,7 @@ from shared.store.figures import FigureStore
 from shared.store.history import HistoryStore
 from shared.store.members import MemberStore
 from shared.store.messages import Idempotency, MessageStore, SubmitLimits
+from shared.store.operators import OperatorStore, Wanted
 from shared.store.projects import ProjectStore
 from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
 from shared.store.turns import Built, EditDocument, Effect, StartJob, Told, TurnStore
@@ -30,6 +31,7 @@ __all__ = [
     "SubmitLimits",
     "ToClose",
     "Told",
+    "Wanted",
 ]
 
 
@@ -46,5 +48,6 @@ class Store(
     FigureStore,
     BatchStore,
     BatchDrivingStore,
+    OperatorStore,
 ):
     """Every question and every write, by what they mean; the mixins are its chapters."""

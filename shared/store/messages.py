@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -274,18 +274,39 @@ class MessageStore(Transactions):
         with self._transaction() as connection:
             seen = _seen(connection, principal, message_id, Message.project_id)
             project = lock_project(connection, principal, seen.project_id, EDITORS)
-            row = connection.execute(select(Message.__table__).where(Message.id == message_id).with_for_update()).one()
-            if row.role is Role.USER:
-                raise NotFound
-            if row.status not in FINAL:
-                raise NotFinal
-            _check_limits(connection, principal, limits)
-            number, _ = _take_number(connection, project, OnBusy.QUEUE)
-            if row.batch_id is not None:
-                note_batch_end(connection, message_id)  # what comes now is no more the batch's
-            put_back(connection, row, queue_number=number, author_id=principal.user_id)
-            renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
-            return message_records(connection, [renewed])[0]
+            return retried(
+                connection,
+                project,
+                message_id,
+                author_id=principal.user_id,
+                check=lambda: _check_limits(connection, principal, limits),
+            )
+
+
+def retried(
+    connection: Connection,
+    project: Row[Any],
+    message_id: UUID,
+    *,
+    author_id: UUID | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> MessageRecord:
+    """A final message of a locked project, back in the queue as `retry` says, for `author_id`; None: for whom it was before.
+
+    `check` raises where it must not be. Raises `NotFound`, `NotFinal`.
+    """
+    row = connection.execute(select(Message.__table__).where(Message.id == message_id).with_for_update()).one_or_none()
+    if row is None or row.role is Role.USER:
+        raise NotFound
+    if row.status not in FINAL:
+        raise NotFinal
+    check()
+    number, _ = _take_number(connection, project, OnBusy.QUEUE)
+    if row.batch_id is not None:
+        note_batch_end(connection, message_id)  # what comes now is no more the batch's
+    put_back(connection, row, queue_number=number, author_id=author_id or row.author_id)
+    renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
+    return message_records(connection, [renewed])[0]
 
 
 def put_back(

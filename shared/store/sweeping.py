@@ -37,6 +37,7 @@ class Lapsed(msgspec.Struct, frozen=True, kw_only=True):
     project_id: UUID
     attempt: int
     tries: int
+    model: str | None = None
 
 
 class ToClose(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +70,16 @@ class SweepStore(Transactions):
                 .values(
                     lease_owner=None, lease_until=None, tries=Message.tries + 1, rung_at=None, updated_at=func.now()
                 )
-                .returning(Message.id, Message.project_id, Message.attempt, Message.tries)
+                .returning(Message.id, Message.project_id, Message.attempt, Message.tries, Message.model)
             )
             return [
-                Lapsed(message_id=row.id, project_id=row.project_id, attempt=row.attempt, tries=row.tries)
+                Lapsed(
+                    message_id=row.id,
+                    project_id=row.project_id,
+                    attempt=row.attempt,
+                    tries=row.tries,
+                    model=row.model,
+                )
                 for row in rows
             ]
 
@@ -208,7 +215,7 @@ class SweepStore(Transactions):
         """Committed endings that nobody acknowledged as appended."""
         with self._transaction() as connection:
             rows = connection.execute(
-                select(Message.id, Message.project_id, Message.status, Message.ending)
+                select(Message.id, Message.project_id, Message.status, Message.ending, Message.model)
                 .where(
                     not_(Message.ending_appended),  # as the index says it: IS FALSE would read every row
                     Message.updated_at < func.now() - timedelta(seconds=older_than_s),
@@ -222,6 +229,7 @@ class SweepStore(Transactions):
                     project_id=row.project_id,
                     status=row.status,
                     events=tuple(map(bytes, row.ending or ())),
+                    model=row.model,
                 )
                 for row in rows
             ]

@@ -128,7 +128,15 @@ CLOCKS: Final = (
 )
 """What the timing of an end is made of."""
 LOCK_TO_END: Final = (
-    select(Message.status, Message.attempt, Message.lease_owner, Message.ending, Message.last_event_id, *CLOCKS)
+    select(
+        Message.status,
+        Message.attempt,
+        Message.lease_owner,
+        Message.ending,
+        Message.last_event_id,
+        Message.model,
+        *CLOCKS,
+    )
     .where(Message.id == _message)
     .with_for_update()
 )
@@ -142,6 +150,7 @@ END: Final = (
         ending_appended=False,
         updated_at=func.now(),
     )
+    .returning(Message.model)
 )
 """The other columns are said where it is executed."""
 HAND_OVER: Final = END.values(tries=0, rung_at=func.now())

@@ -362,7 +362,7 @@ class TurnStore(Transactions):
                 raise Fenced
             if row.lease_owner != lease.owner:
                 if row.ending and _ends_attempt(row.last_event_id, lease.attempt):
-                    return _ending(lease.message_id, lease.project_id, row.status, row.ending)
+                    return _ending(lease.message_id, lease.project_id, row.status, row.ending, model=row.model)
                 raise Fenced
             took = timing(row, first_token_ms, stages)
             made = ending_events(
@@ -453,10 +453,10 @@ def write_ending(
         "ending": encoded,
     }
     if isinstance(outcome, HandedOver):
-        connection.execute(statements.HAND_OVER, {**written, "job_id": UUID(outcome.job_id)})
+        done = connection.execute(statements.HAND_OVER, {**written, "job_id": UUID(outcome.job_id)})
     else:
-        connection.execute(statements.END, written)
-    return _ending(message_id, project_id, status, encoded, job)
+        done = connection.execute(statements.END, written)
+    return _ending(message_id, project_id, status, encoded, job, model=done.scalar_one())
 
 
 def _write_job(connection: Connection, message_id: UUID, outcome: Outcome, built: Built | None) -> Job | None:
@@ -477,10 +477,21 @@ def _write_job(connection: Connection, message_id: UUID, outcome: Outcome, built
 
 
 def _ending(
-    message_id: UUID, project_id: UUID, status: MessageStatus, encoded: Sequence[bytes], job: Job | None = None
+    message_id: UUID,
+    project_id: UUID,
+    status: MessageStatus,
+    encoded: Sequence[bytes],
+    job: Job | None = None,
+    *,
+    model: str | None,
 ) -> Ending:
     return Ending(
-        message_id=message_id, project_id=project_id, status=status, events=tuple(map(bytes, encoded)), job=job
+        message_id=message_id,
+        project_id=project_id,
+        status=status,
+        events=tuple(map(bytes, encoded)),
+        job=job,
+        model=model,
     )
 
 

@@ -98,6 +98,12 @@ class Api:
         token, _ = self.store.create_token(name)
         return Person(app or self.app, name, token)
 
+    def operator(self) -> Person:
+        """Somebody new, who may see what operators see and is a member of nothing."""
+        name = f"operator-{uuid.uuid4()}"
+        token, _ = self.store.create_token(name, scopes=frozenset({"ops"}))
+        return Person(self.app, name, token)
+
     def nobody(self) -> Person:
         return Person(self.app, "nobody", None)
 

@@ -50,7 +50,7 @@ EDITORS = {
 OWNERS = {"delete_project", "put_member", "remove_member"}
 NOBODY = {"delete_response"}
 """What each role may do beside what the one before it may; a new call that is in none of the four fails here."""
-ENDLESS = {"project_events", "ai_chat_stream", "ai_chat_stream_of_chat"}
+ENDLESS = {"project_events", "ops_events_stream", "ai_chat_stream", "ai_chat_stream_of_chat"}
 """Streams that do not end by themselves, here; a HEAD says as much of who may."""
 
 
@@ -137,6 +137,34 @@ def test_a_stranger_is_told_that_there_is_no_such_thing(api: Api, engine: Engine
     assert response.data == try_call(call, stranger, unreal).data
     assert b"canary" not in response.data
     assert everything(engine) == before
+
+
+@pytest.mark.parametrize("call", OF_OPERATORS, ids=lambda call: call.name)
+def test_what_is_for_operators_is_refused_to_everybody_else(api: Api, engine: Engine, call: Call) -> None:
+    """403 to the owner of the very message too, with a token without the scope; nothing changes, nothing is told."""
+    owner = api.person()
+    project = owner.project(name="canary-project")
+    ids = {"projectId": project["id"], "messageId": owner.pair(project["id"], "canary-content")["userMessage"]["id"]}
+    before = everything(engine)
+    response = try_call(call, owner, ids)
+    refused(response, 403, "missing_scope")
+    assert b"canary" not in response.data
+    assert everything(engine) == before
+
+
+@pytest.mark.parametrize("call", OF_OPERATORS, ids=lambda call: call.name)
+def test_an_operator_may_make_every_call_of_operators(api: Api, call: Call) -> None:
+    """Though a member of no project; what is not there is a 404 to operators too."""
+    owner, operator = api.person(), api.operator()
+    message_id = owner.pair(owner.project()["id"])["assistantMessage"]["id"]
+    if call.name == "retry_operator_message":
+        api.finish(message_id)
+    response = try_call(call, operator, {"messageId": message_id}, method="HEAD" if call.name in ENDLESS else None)
+    assert response.status_code < 300, response.data
+    if call.path_parts:
+        for garbage in (str(uuid.uuid4()), "x", "%00"):
+            path = garbage.join(re.split(r"\{\w+\}", call.path))
+            refused(operator.call(call.method, path), 404, "not_found")
 
 
 @pytest.mark.parametrize("call", OF_A_PROJECT, ids=lambda call: call.name)
@@ -261,6 +289,15 @@ def test_a_ticket_for_events_is_good_again_and_again_on_its_path_alone(api: Api)
         assert nobody.get(f"{path}?ticket={ticket}&after=9-9").status_code == 204
     for other in (f"/v1/messages/{second}/events", f"/v1/messages/{first}", "/v1/projects"):
         refused(nobody.get(f"{other}?ticket={ticket}"), 401, "unauthorized")
+
+
+def test_a_ticket_for_what_operators_watch_is_given_to_operators_alone(api: Api) -> None:
+    anna, operator = api.person(), api.operator()
+    for path in ("/v1/ops/socket", "/v1/ops/events"):
+        refused(anna.post("/v1/tickets", {"path": path}), 404, "not_found")
+        ticket = ticket_for(operator, path)
+    assert api.nobody().call("HEAD", f"{path}?ticket={ticket}").status_code == 200
+    refused(api.nobody().get(f"/v1/ops/summary?ticket={ticket}"), 401, "unauthorized")
 
 
 def test_a_ticket_is_written_down_for_one_path_however_the_id_is_spelled(api: Api) -> None:

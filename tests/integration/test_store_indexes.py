@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, event, text
 from shared.batches import BatchFilter
 from shared.lifecycle import ErrorCode, MessageStatus, OnBusy
 from shared.outcomes import Failed
-from shared.store import Store
+from shared.store import Store, Wanted
 from tests.integration.store_parts import LIMITS, MAX_TRIES, Scene
 
 _OLD_MESSAGES: Final = 4000
@@ -115,6 +115,31 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
     "what a project's watchers compare": (
         lambda scene: scene.store.project_states([scene.project_id]),
         "ix_messages_unfinished_project",
+    ),
+    "the operators' summary": (lambda scene: scene.store.summary(), "ix_messages_ended"),
+    "what failed": (
+        lambda scene: scene.store.operator_messages(Wanted(status=MessageStatus.ERROR), limit=20),
+        "ix_messages_failed",
+    ),
+    "what failed with a code": (
+        lambda scene: scene.store.operator_messages(Wanted(code=ErrorCode.INTERNAL), limit=20),
+        "ix_messages_failed",
+    ),
+    "what waits, for operators": (
+        lambda scene: scene.store.operator_messages(Wanted(status=MessageStatus.PENDING), limit=20),
+        "ix_messages_unfinished_project|ix_messages_queue",
+    ),
+    "what was slow lately": (
+        lambda scene: scene.store.operator_messages(Wanted(slower_than_ms=10**9), limit=20),
+        "pk_messages",
+    ),
+    "a project's messages, for operators": (
+        lambda scene: scene.store.operator_messages(Wanted(project_id=scene.project_id, model="x"), limit=20),
+        "ix_messages_page|pk_messages",
+    ),
+    "one message, for operators": (
+        lambda scene: scene.store.operator_message(scene.message()),
+        "pk_messages",
     ),
     "a token": (lambda scene: scene.store.authenticate("x"), "pk_tokens"),
 }
