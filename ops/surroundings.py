@@ -8,26 +8,31 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
+import msgspec
 import typer
 
-from shared import engine
-from shared.errors import NotMigrated, StoreUnavailable
+from shared import engine, settings
+from shared.errors import LogUnavailable, NotMigrated, StoreUnavailable
+from shared.settings import Settings
 from shared.store import Store
 
 FAILED: Final = 1
 """What was asked for could not be done."""
 USAGE_ERROR: Final = 2
 """What was asked for makes no sense, or a setting is missing."""
+FOUND: Final = 3
+"""It was done, and what was looked for is there: disagreements, problems."""
 
 _T = TypeVar("_T")
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST: Final = timedelta(days=36_500)
 
 
-def with_store(act: Callable[[Store], _T]) -> _T:
-    pool = engine.make_engine(database_url(os.environ), pool_size=1, application="cli")
+def with_store(act: Callable[[Store], _T], *, statement_timeout_s: float = 5.0) -> _T:
+    url = database_url(os.environ)
+    pool = engine.make_engine(url, pool_size=1, application="cli", statement_timeout_s=statement_timeout_s)
     try:
         with database_errors():
             return act(Store(pool))
@@ -45,6 +50,31 @@ def database_errors() -> Iterator[None]:
         leave(f"the database cannot be reached: {first}", FAILED)
     except NotMigrated as error:
         leave(error.detail, FAILED)
+    except LogUnavailable as error:
+        leave(f"Redis cannot be reached: {error.__cause__}", FAILED)
+
+
+def environment_here() -> dict[str, str]:
+    """This process's environment; where the two addresses are missing, with those of the `chatrelay dev` that runs here."""
+    from dev import state
+
+    found = dict(os.environ)
+    if not (found.get("DATABASE_URL") and found.get("REDIS_URL")):
+        found = {**state.running_environment(state.state_directory(found)), **{k: v for k, v in found.items() if v}}
+    return found
+
+
+def whole_settings() -> Settings:
+    """Every setting, for a command that does what the processes do."""
+    try:
+        return settings.load(environment_here())
+    except settings.InvalidSettings as error:
+        leave(f"the settings are not valid\n{error}", USAGE_ERROR)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on the standard output, for programs."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def database_url(environment: Mapping[str, str]) -> str:

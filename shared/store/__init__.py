@@ -6,6 +6,7 @@ Rows are locked in one order, a project's before its messages'. No transaction i
 from __future__ import annotations
 
 from shared.store.access import AccessStore
+from shared.store.auditing import AuditRecord, AuditStore
 from shared.store.builds import BuildStore
 from shared.store.history import HistoryStore
 from shared.store.members import MemberStore
@@ -16,6 +17,7 @@ from shared.store.turns import Built, EditDocument, Effect, StartJob, Told, Turn
 from shared.store.watching import WatchStore
 
 __all__ = [
+    "AuditRecord",
     "Built",
     "CloseReason",
     "EditDocument",
@@ -31,6 +33,15 @@ __all__ = [
 
 
 class Store(
-    AccessStore, ProjectStore, HistoryStore, MemberStore, MessageStore, TurnStore, BuildStore, SweepStore, WatchStore
+    AccessStore,
+    ProjectStore,
+    HistoryStore,
+    MemberStore,
+    MessageStore,
+    TurnStore,
+    BuildStore,
+    SweepStore,
+    WatchStore,
+    AuditStore,
 ):
     """Every question and every write, by what they mean; the mixins are its chapters."""
