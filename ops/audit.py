@@ -87,6 +87,7 @@ class Auditor:
     ) -> Report:
         """The whole audit, stored when it is over. Raises `StoreUnavailable`, `LogUnavailable`: nothing is claimed then."""
         began_at = self._store.database_now()
+        self._log.ping()
         self._messages(project_id, repair, progressed)
         self._projects(project_id, progressed)
         self._keys(project_id, repair, progressed)

@@ -178,7 +178,7 @@ class AuditedMessage(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since any message of a pending message's project was last written: a turn that came, came then."""
     queue_number: int | None
     shares_number: bool
-    """Another pending message of the project has the same."""
+    """An earlier pending message of the project has the same."""
     newest_queue_number: int
     """The project's."""
     last_event_id: str | None

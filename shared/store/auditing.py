@@ -382,7 +382,7 @@ _COLUMNS: Final[tuple[Any, ...]] = (
             _other.project_id == Message.project_id,
             _other.status == MessageStatus.PENDING,
             _other.queue_number == Message.queue_number,
-            _other.id != Message.id,
+            _other.id < Message.id,
         ),
     ).label("shares_number"),
     Project.newest_queue_number,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,19 +15,26 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
+from dev.scripted_model import control
+from dev.scripted_model.control import ScriptedModel
 from ops.audit import Auditor, Report
 from shared import keys
 from shared.auditing import Disagreement
 from shared.closing import append_ending, entries_of
 from shared.doorbell import Doorbell, make_celery
 from shared.event_log import Entry, EventLog
-from shared.events import Delta, EventId, Status, ToolResult, ToolStart, encode
+from shared.events import Delta, EventId, Snapshot, Status, ToolResult, ToolStart, encode
 from shared.lifecycle import ErrorCode
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.records import Lease, StoredCall
 from shared.settings import Settings
 from shared.store import Built, StartJob, Store
-from tests.integration.store_parts import Scene, call
+from tests.integration.command_line import run
+from tests.integration.store_parts import PATCH_LIMITS, Scene, call
+from tests.integration.worker_parts import Bench, opened_bench
+from worker.build import run_build
+from worker.compiler import Compiler
+from worker.turn import run_turn
 
 BUILT: Final = Built(
     source="a",
@@ -94,7 +104,7 @@ class Office(Scene):
         claim = self.store.claim_build(message_id, "builder", lease_s=60, max_tries=3)
         assert claim is not None
         (row,) = self.store.reader_rows([message_id]).values()
-        snapshot = Snapshot_of(row)
+        snapshot = snapshot_of(row)
         self.told(claim.lease, snapshot, building)
         return self.end(claim.lease, Succeeded(content="a ball"), 2, built=BUILT)
 
@@ -130,9 +140,7 @@ def of_call(made: StoredCall) -> tuple[Callable[..., Any], ...]:
     return start, calling, result
 
 
-def Snapshot_of(row: Any) -> Callable[..., Any]:
-    from shared.events import Snapshot
-
+def snapshot_of(row: Any) -> Callable[..., Any]:
     return lambda **fields: Snapshot(
         content=row.content, status=row.status.value, tool_calls=row.tool_calls, reason="attempt", **fields
     )
@@ -149,7 +157,7 @@ def office(
 
 @dataclass(frozen=True)
 class Fault:
-    """`plant` breaks one thing; `healed`: what an audit with --repair then leaves of it is nothing."""
+    """`plant` breaks one thing in a sound system."""
 
     kind: Disagreement
     plant: Callable[[Office], object]
@@ -169,7 +177,7 @@ def old(office: Office, message_id: UUID, **columns: str) -> None:
 
 def cut_off(office: Office, message_id: UUID, *, events_of_ending: int) -> None:
     """As after a Redis that came back without its newest entries."""
-    entries = office.client.xrange(keys.log(message_id))
+    entries: Any = office.client.xrange(keys.log(message_id))
     office.client.delete(keys.log(message_id))
     for id_, fields in entries[:-events_of_ending]:
         office.xadd(message_id, id_.decode(), fields[keys.LOG_FIELD.encode()])
@@ -217,7 +225,7 @@ def a_call_that_the_log_does_not_tell(office: Office) -> None:
 
 def an_entry_that_is_nonsense(office: Office) -> None:
     message_id = office.answer()
-    entries = office.client.xrange(keys.log(message_id))
+    entries: Any = office.client.xrange(keys.log(message_id))
     office.client.delete(keys.log(message_id))
     for number, (id_, fields) in enumerate(entries):
         office.xadd(message_id, id_.decode(), b"{}" if number == 1 else fields[keys.LOG_FIELD.encode()])
@@ -376,8 +384,6 @@ def a_key_of_another_project(office: Office) -> None:
 
 
 def patch(office: Office, value: int) -> None:
-    from tests.integration.store_parts import PATCH_LIMITS
-
     operation = {"op": "add", "path": "/list/-", "value": value}
     office.store.patch_document(office.principal, office.project_id, [operation], PATCH_LIMITS)
 
@@ -445,3 +451,159 @@ def test_a_planted_fault_is_found_and_mended_where_that_is_promised(office: Offi
 def test_every_kind_is_planted_by_some_test() -> None:
     """A kind that no fault shows could be a check that finds nothing."""
     assert {fault.kind for fault in FAULTS} == set(Disagreement)
+
+
+# --- a system that is well ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[ScriptedModel]:
+    with control.running(pace="full") as model:
+        yield model
+
+
+@pytest.fixture
+def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
+    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
+        yield made
+
+
+def edit(path: str, value: object, op: str = "replace") -> dict[str, Any]:
+    return {"name": "applyJsonPatch", "arguments": {"operations": [{"op": op, "path": path, "value": value}]}}
+
+
+def script(bench: Bench) -> None:
+    """What the model answers, by what is asked."""
+    add = {"tool": edit("/items/-", 1, op="add")}
+    bench.model.say("talk", {"text": "Hello, wörld.", "chunks": 4})
+    bench.model.on("edit", {"rounds": [{"steps": [{"text": "Let me."}, add]}, {"steps": [{"text": "Done."}]}]})
+    misfit = {"tool": edit("/nowhere/at/all", 1)}
+    bench.model.on("misfit", {"rounds": [{"steps": [misfit]}, {"steps": [{"text": "Sorry."}]}]})
+    bench.model.say("cut short", {"text": "Well"}, {"finish": "length"})
+    bench.model.on("broken", {"rounds": [{"status": 400}]})
+    again = [{"steps": [{"text": "Half an ans"}, {"cut": "rst"}]}, {"steps": [{"text": "Whole."}]}]
+    bench.model.on("again", {"rounds": [{"attempts": again}]})
+    component = {"name": "generateRemotionComponent", "arguments": {"effectDescription": "a ball", "name": "Ball"}}
+    bench.model.on("component", {"rounds": [{"steps": [{"text": "I build it."}, {"tools": [component]}]}]})
+
+
+def auditor_of(bench: Bench) -> Auditor:
+    return Auditor(bench.store, bench.log, bench.doorbell, bench.settings())
+
+
+def test_after_messages_of_every_kind_nothing_disagrees(bench: Bench) -> None:
+    """Texts, edits, also refused ones, failures, cancels, retries, components, undo: all looked at, none wrong."""
+    script(bench)
+    workshop, compiler = bench.workshop(), Compiler.installed()
+    words = ("talk", "edit", "misfit", "cut short", "broken", "again", "component", "another component")
+    asked = {one: bench.ask(one) for one in words}
+    for message_id in asked.values():
+        run_turn(workshop, message_id)
+    built, unbuilt = asked["component"], asked["another component"]
+    run_build(workshop, compiler, built)
+    bench.cancel(unbuilt)
+    for one in ("talk", "edit", "cut short", "broken"):
+        bench.retry(asked[one])
+        run_turn(workshop, asked[one])
+    statuses = {bench.row(message_id).status.value for message_id in asked.values()}
+    assert statuses == {"success", "error", "cancelled"}
+    bench.retry(unbuilt)
+    bench.cancel(bench.ask("talk"))
+    bench.edit({"op": "add", "path": "/items/-", "value": {"by": "hand"}})
+    bench.store.undo(bench.anna, bench.project_id, PATCH_LIMITS)
+    bench.ask("talk")
+    report = auditor_of(bench).run()
+    assert (report.disagreements, report.not_judged) == ({}, 0)
+    counted = {name: bench.sql(f"SELECT count(*) FROM {table}") for name, table in TABLES.items()}
+    assert {name: report.looked_at[name] for name in counted} == counted
+    assert report.looked_at["logs"] == len(bench.client.keys(keys.log("*")))
+    assert report.looked_at["versionsReplayed"] == counted["versions"]
+
+
+TABLES: Final = {
+    "messages": "messages",
+    "rounds": "rounds",
+    "calls": "tool_ledger",
+    "jobs": "component_jobs",
+    "versions": "document_versions",
+    "projects": "projects",
+}
+
+
+def test_while_everything_moves_nothing_is_found(bench: Bench) -> None:
+    """Audits one after the other, as long as turns are written, edits made, messages retried and cancelled."""
+    script(bench)
+    workshop, done = bench.workshop(), threading.Event()
+    turns = 40
+
+    def people() -> None:
+        try:
+            for number in range(turns):
+                message_id = bench.ask(("talk", "edit", "again", "misfit")[number % 4])
+                if number % 5 == 4:
+                    bench.cancel(message_id)
+                else:
+                    run_turn(workshop, message_id)
+                if number % 3 == 2:
+                    bench.retry(message_id)
+                    run_turn(workshop, message_id)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=people, name="people")
+    thread.start()
+    audits = 0
+    while not done.is_set() or not audits:
+        auditor = Auditor(bench.store, bench.log, bench.doorbell, bench.settings(), overdue_s=5.0)
+        report = auditor.run()
+        assert report.disagreements == {}, report.findings
+        audits += 1
+    thread.join()
+    report = auditor_of(bench).run()
+    assert (report.disagreements, report.looked_at["messages"]) == ({}, 2 * turns)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_tells_what_it_looked_at_and_ends_with_3_while_something_is_left(
+    office: Office, settings: Settings, tmp_path: Path
+) -> None:
+    """0, 3, 0: a sound system, one with two faults of which one cannot be mended, and once they are gone."""
+    servers = {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "REDIS_URL": settings.redis_url.get_secret_value(),
+    }
+    mendable, other = office.answer(), office.answer()
+    fine = run("audit", state=tmp_path, **servers)
+    assert (fine.returncode, fine.stderr) == (0, "")
+    assert "looked at: 4 messages, 2 logs" in fine.stdout
+    assert "disagreements: 0" in fine.stdout
+    office.client.persist(keys.log(mendable))
+    office.execute("UPDATE tool_ledger SET attempt = 7 WHERE message_id = :id", id=other)
+    found = run("audit", state=tmp_path, **servers)
+    assert (found.returncode, found.stderr) == (3, "")
+    assert f"attempt_ahead {other}: " in found.stdout
+    assert "1 can be mended: chatrelay audit --repair" in found.stdout
+    repaired = run("audit", "--repair", "--json", state=tmp_path, **servers)
+    told = json.loads(repaired.stdout)
+    assert repaired.returncode == 3
+    assert told["disagreements"] == {"log_unreadable": 1, "attempt_ahead": 1}
+    assert (told["repaired"], told["left"]) == ({"log_unreadable": 1}, {"attempt_ahead": 1})
+    last = office.store.last_audit()
+    assert last is not None
+    assert (last.disagreements_left, last.found) == (1, told["disagreements"])
+    assert last.looked_at == told["lookedAt"]
+    elsewhere = run("audit", "--project", str(office.new_project()), "--json", state=tmp_path, **servers)
+    assert (elsewhere.returncode, json.loads(elsewhere.stdout)["lookedAt"]["projects"]) == (0, 1)
+    assert office.store.last_audit() == last, "an audit of one project is not the system's"
+
+
+def test_an_audit_claims_nothing_where_it_could_not_look(settings: Settings, tmp_path: Path) -> None:
+    """Redis is away: no zero is told, and the code is 1."""
+    database_url = settings.database_url.get_secret_value()
+    done = run("audit", state=tmp_path, DATABASE_URL=database_url, REDIS_URL="redis://127.0.0.1:1/0")
+    empty = run("audit", state=tmp_path, DATABASE_URL=database_url)
+    assert (empty.returncode, "REDIS_URL" in empty.stderr) == (2, True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Redis cannot be reached" in done.stderr
