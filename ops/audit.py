@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ops.surroundings import FOUND, database_errors, print_json, whole_settings
+from ops.surroundings import FOUND, database_errors, print_json, print_table, whole_settings
 from shared import auditing, event_log, keys
 from shared.auditing import AuditedMessage, Disagreement, Finding, Patience
 from shared.closing import append_ending, close
@@ -327,8 +327,7 @@ def _print(report: Report, *, repair: bool) -> None:
     for kind, count in sorted(report.disagreements.items()):
         repaired = report.repaired.get(kind, 0)
         table.add_row(kind, f"{count:,}", f"{repaired:,}", f"{count - repaired:,}")
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
+    print_table(table)
     for finding in report.findings:
         print(f"{finding.kind} {finding.id}: {finding.detail}")
     told, total = len(report.findings), sum(report.disagreements.values())

@@ -12,6 +12,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from shared import engine, settings
 from shared.errors import LogUnavailable, NotMigrated, StoreUnavailable
@@ -95,6 +97,16 @@ def _of_running_dev(environment: Mapping[str, str]) -> str:
     from dev import state
 
     return state.running_environment(state.state_directory(environment)).get("DATABASE_URL", "")
+
+
+def print_table(table: Table) -> None:
+    """As wide as it is where nobody looks at it, so that programs find every column."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=500)
+    with console.capture() as written:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in written.get().rstrip("\n").split("\n")))
 
 
 def duration(text: str, *, option: str) -> timedelta:

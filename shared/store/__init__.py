@@ -5,7 +5,7 @@ Rows are locked in one order, a project's before its messages'. No transaction i
 
 from __future__ import annotations
 
-from shared.store.access import AccessStore
+from shared.store.access import TOKEN_ID_DIGITS, AccessStore, RevokedToken, TokenRecord
 from shared.store.auditing import AuditRecord, AuditStore
 from shared.store.builds import BuildStore
 from shared.store.history import HistoryStore
@@ -17,6 +17,7 @@ from shared.store.turns import Built, EditDocument, Effect, StartJob, Told, Turn
 from shared.store.watching import WatchStore
 
 __all__ = [
+    "TOKEN_ID_DIGITS",
     "AuditRecord",
     "Built",
     "CloseReason",
@@ -24,10 +25,12 @@ __all__ = [
     "Effect",
     "Idempotency",
     "Lapsed",
+    "RevokedToken",
     "StartJob",
     "Store",
     "SubmitLimits",
     "ToClose",
+    "TokenRecord",
     "Told",
 ]
 

@@ -52,7 +52,7 @@ class Office(Scene):
         self.log = log
         self.client = client
         self.celery = make_celery(settings.redis_url.get_secret_value())
-        self.auditor = lambda: Auditor(
+        self.auditor: Callable[[], Auditor] = lambda: Auditor(
             store, log, Doorbell(self.celery), settings, overdue_s=60.0, pause=lambda _: None
         )
 
