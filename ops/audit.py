@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,11 +11,9 @@ from uuid import UUID
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ops.surroundings import FOUND, database_errors, print_json, print_table, whole_settings
+from ops.surroundings import FOUND, database_errors, print_json, print_table, waiting, whole_settings
 from shared import auditing, event_log, keys
 from shared.auditing import AuditedMessage, Disagreement, Finding, Patience
 from shared.closing import append_ending, close
@@ -288,9 +285,11 @@ def audit(
     client, celery = event_log.connect(redis_url), make_celery(redis_url)
     auditor = Auditor(Store(pool), EventLog(client), Doorbell(celery), read)
     try:
-        with database_errors():
-            report = _with_progress(
-                lambda progressed: auditor.run(project_id=project, repair=repair, progressed=progressed)
+        with database_errors(), waiting("reading") as tell:
+            report = auditor.run(
+                project_id=project,
+                repair=repair,
+                progressed=lambda what, count: tell(f"{count:,} {what}"),
             )
     finally:
         celery.close()
@@ -302,15 +301,6 @@ def audit(
         _print(report, repair=repair)
     if report.left:
         raise typer.Exit(FOUND)
-
-
-def _with_progress(act: Callable[[Progressed], Report]) -> Report:
-    if not sys.stdout.isatty():
-        return act(lambda *_: None)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading")
-        return act(lambda what, count: progress.update(task, description=f"{count:,} {what}"))
 
 
 def _print(report: Report, *, repair: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ops import audit, tokens
+from ops import audit, prune, stats, tokens
 from ops.surroundings import database_errors, database_url
 from shared import migrate
 
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 app.add_typer(tokens.app, name="token")
 app.command(name="audit")(audit.audit)
+app.command(name="prune")(prune.prune)
+app.command(name="stats")(stats.stats)
 
 
 def main() -> None:

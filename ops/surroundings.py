@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from shared import engine, settings
@@ -99,11 +100,28 @@ def _of_running_dev(environment: Mapping[str, str]) -> str:
     return state.running_environment(state.state_directory(environment)).get("DATABASE_URL", "")
 
 
+def printable(text: str) -> str:
+    """What users wrote, as a terminal may be given it: without what moves its cursor."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+@contextmanager
+def waiting(words: str) -> Iterator[Callable[[str], object]]:
+    """Shows a person who waits how far it is; says nothing where nobody looks. Yields what tells of progress."""
+    if not sys.stdout.isatty():
+        yield lambda _: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(words)
+        yield lambda told: progress.update(task, description=told)
+
+
 def print_table(table: Table) -> None:
     """As wide as it is where nobody looks at it, so that programs find every column."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=500)
+        console.width = 500
     with console.capture() as written:
         console.print(table)
     print("\n".join(line.rstrip() for line in written.get().rstrip("\n").split("\n")))

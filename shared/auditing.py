@@ -187,6 +187,8 @@ class AuditedMessage(msgspec.Struct, frozen=True, kw_only=True):
     rounds: tuple[AuditedRound, ...]
     calls: tuple[AuditedCall, ...]
     jobs: tuple[AuditedJob, ...]
+    oldest_version: int
+    """The lowest that is stored of its project's: what is below was pruned."""
     versions: tuple[tuple[UUID, int], ...]
     """Project and number of the document versions that the message made."""
 
@@ -342,6 +344,8 @@ def _compare_calls(message: AuditedMessage) -> Iterator[_Found]:
     told = Counter((message.project_id, call.version) for call in message.calls if call.version is not None)
     there = Counter(message.versions)
     for _, version in told - there:
+        if version < message.oldest_version:
+            continue
         yield Disagreement.CALL_WITHOUT_VERSION, f"version {version} is not there, or not this message's"
     for call in message.calls:
         if call.name == "applyJsonPatch" and call.succeeded and call.version is None:

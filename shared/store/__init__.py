@@ -12,6 +12,8 @@ from shared.store.history import HistoryStore
 from shared.store.members import MemberStore
 from shared.store.messages import Idempotency, MessageStore, SubmitLimits
 from shared.store.projects import ProjectStore
+from shared.store.pruning import PruneStore
+from shared.store.stats import StatsStore
 from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
 from shared.store.turns import Built, EditDocument, Effect, StartJob, Told, TurnStore
 from shared.store.watching import WatchStore
@@ -46,5 +48,7 @@ class Store(
     SweepStore,
     WatchStore,
     AuditStore,
+    PruneStore,
+    StatsStore,
 ):
     """Every question and every write, by what they mean; the mixins are its chapters."""

@@ -405,6 +405,7 @@ def _messages(connection: Connection, message_ids: Sequence[UUID]) -> list[Audit
     answers = [row.id for row in rows if row.role is Role.ASSISTANT]
     rounds, calls = _rounds(connection, answers), _calls(connection, answers)
     jobs, versions = _jobs(connection, answers), _versions(connection, answers)
+    oldest = _oldest_versions(connection, {row.project_id for row in rows})
     return [
         AuditedMessage(
             id=row.id,
@@ -436,6 +437,7 @@ def _messages(connection: Connection, message_ids: Sequence[UUID]) -> list[Audit
             rounds=tuple(rounds[row.id]),
             calls=tuple(calls[row.id]),
             jobs=tuple(jobs[row.id]),
+            oldest_version=oldest.get(row.project_id, 0),
             versions=tuple(versions[row.id]),
         )
         for row in rows
@@ -541,3 +543,15 @@ def _versions(connection: Connection, message_ids: Collection[UUID]) -> dict[UUI
     ):
         found[row.message_id].append((row.project_id, row.version))
     return found
+
+
+def _oldest_versions(connection: Connection, project_ids: Collection[UUID]) -> dict[UUID, int]:
+    lowest = (
+        select(DocumentVersion.version)
+        .where(DocumentVersion.project_id == Project.id)
+        .order_by(DocumentVersion.version)
+        .limit(1)
+        .scalar_subquery()
+    )
+    rows = connection.execute(select(Project.id, lowest.label("version")).where(Project.id.in_(project_ids)))
+    return {row.id: row.version for row in rows if row.version is not None}
