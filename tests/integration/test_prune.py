@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from shared.errors import NothingToUndo
-from shared.lifecycle import ErrorCode
+from shared.lifecycle import ErrorCode, OnBusy
 from shared.outcomes import Cancelled, Failed, HandedOver, Succeeded
 from shared.settings import Settings
 from shared.store import StartJob, Store
@@ -110,8 +110,8 @@ def test_old_answers_go_with_their_questions_rounds_calls_and_keys(scene: Scene)
 
 def test_what_is_unfinished_untold_shown_or_alone_stays(scene: Scene) -> None:
     """However old: waiting, held, with an end that nobody told, with a component, and a question without its answer."""
-    waiting, held = scene.message(key="waits"), scene.claimed(scene.message(on_busy="parallel")).message_id
-    untold, shown = scene.ended(on_busy="parallel"), None
+    waiting, held = scene.message(key="waits"), scene.claimed(scene.message(on_busy=OnBusy.PARALLEL)).message_id
+    untold, shown = scene.ended(on_busy=OnBusy.PARALLEL), None
     scene.project_id = scene.new_project()
     shown = built(scene)
     alone = scene.submit()
@@ -131,10 +131,8 @@ def test_a_message_that_somebody_works_on_is_passed_over(scene: Scene) -> None:
     free = appended(scene, scene.ended())
     age(scene)
     with scene.engine.begin() as connection:
-        query = text(
-            "SELECT 1 FROM projects JOIN messages m ON m.project_id = projects.id WHERE m.id = :id FOR UPDATE OF projects"
-        )
-        connection.execute(query, {"id": busy})
+        of = "(SELECT project_id FROM messages WHERE id = :id)"
+        connection.execute(text(f"SELECT 1 FROM projects WHERE id = {of} FOR UPDATE"), {"id": busy})
         connection.execute(text("SELECT 1 FROM messages WHERE id = :id FOR UPDATE"), {"id": locked})
         assert scene.store.prune_messages(MONTHS)[0] == 2
     assert [there(scene, one) for one in (busy, locked, free)] == [True, True, False]
