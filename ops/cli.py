@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ops import audit, prune, stats, tokens
+from ops import audit, doctor, prune, stats, tokens
 from ops.surroundings import database_errors, database_url
 from shared import migrate
 
@@ -16,12 +16,12 @@ app = typer.Typer(
     name="chatrelay",
     help="Durable streaming for AI assistants.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(tokens.app, name="token")
 app.command(name="audit")(audit.audit)
+app.command(name="doctor")(doctor.doctor)
 app.command(name="prune")(prune.prune)
 app.command(name="stats")(stats.stats)
 

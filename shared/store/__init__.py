@@ -8,6 +8,7 @@ from __future__ import annotations
 from shared.store.access import TOKEN_ID_DIGITS, AccessStore, RevokedToken, TokenRecord
 from shared.store.auditing import AuditRecord, AuditStore
 from shared.store.builds import BuildStore
+from shared.store.health import HealthStore
 from shared.store.history import HistoryStore
 from shared.store.members import MemberStore
 from shared.store.messages import Idempotency, MessageStore, SubmitLimits
@@ -50,5 +51,6 @@ class Store(
     AuditStore,
     PruneStore,
     StatsStore,
+    HealthStore,
 ):
     """Every question and every write, by what they mean; the mixins are its chapters."""
