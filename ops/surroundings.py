@@ -58,13 +58,16 @@ def database_errors() -> Iterator[None]:
 
 
 def environment_here() -> dict[str, str]:
-    """This process's environment; where the two addresses are missing, with those of the `chatrelay dev` that runs here."""
+    """This process's environment; where it has neither address, with that of the `chatrelay dev` that runs here.
+
+    One alone is not completed: rows of one system and logs of another would be taken for one.
+    """
     from dev import state
 
-    found = dict(os.environ)
-    if not (found.get("DATABASE_URL") and found.get("REDIS_URL")):
-        found = {**state.running_environment(state.state_directory(found)), **{k: v for k, v in found.items() if v}}
-    return found
+    found = {name: value for name, value in os.environ.items() if value}
+    if "DATABASE_URL" in found or "REDIS_URL" in found:
+        return found
+    return {**state.running_environment(state.state_directory(found)), **found}
 
 
 def whole_settings() -> Settings:

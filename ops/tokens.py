@@ -116,6 +116,7 @@ def _close_sockets(token: RevokedToken) -> None:
     """Best effort: each API process also looks by itself."""
     redis_url = environment_here().get("REDIS_URL")
     if not redis_url:
+        print("chatrelay: REDIS_URL is not set; open sockets close at the next look", file=sys.stderr)
         return
     try:
         client = event_log.connect(redis_url)

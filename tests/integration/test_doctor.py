@@ -51,6 +51,7 @@ def environment(settings: Settings, scripted: ScriptedModel) -> dict[str, str]:
         "OPENAI_BASE_URL": scripted.base_url,
         "OPENAI_API_KEY": CANARY,
         "CHATRELAY_MODELS": "scripted",
+        "CHATRELAY_SWEEP_S": "60",  # what is late is told by it, and this machine may be slow
     }
 
 

@@ -110,6 +110,7 @@ def test_a_token_is_revoked_by_itself_on_the_standard_input_and_may_be_again(
     for words in ("revoked: a token of anna\n", "was good no more: a token of anna\n"):
         done = run("token", "revoke", state=tmp_path, given=f"{token}\n", DATABASE_URL=database_url)
         assert (done.returncode, done.stdout) == (0, words)
+        assert "REDIS_URL is not set; open sockets close at the next look" in done.stderr
     assert store.authenticate(token) is None
 
 
