@@ -39,6 +39,10 @@ class ReaderSource(Protocol):
         """Those of the pairs of project and user that are members."""
         ...
 
+    def dead_tokens(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """Those of the tokens, by their hashes, that are good no more."""
+        ...
+
 
 class Verdict(Enum):
     """What becomes of the reader once it has what it was owed."""
@@ -282,6 +286,13 @@ class Sources:
             return ProjectReading(self._rows.project_news(project_id, since, job_ids), database_answered=True)
         except StoreUnavailable:
             return ProjectReading(None, database_answered=False)
+
+    def dead_tokens(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """As the rows tell; none where the database does not answer."""
+        try:
+            return self._rows.dead_tokens(digests)
+        except StoreUnavailable:
+            return frozenset()
 
     def _read_rows(self, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow] | None:
         try:

@@ -50,6 +50,8 @@ LINGER_S: Final = 5.0
 FIRST_CONNECT_S: Final = 1.0
 """How long after its start the hub expects Redis to be there."""
 COMPARED_AT_ONCE: Final = 500
+TOKENS_CHECKED_EVERY: Final = 5
+"""Idle checks: so often one question tells which readers' tokens are good no more."""
 STARTED_AT_ONCE: Final = 16
 """Messages whose log and row are being read for their readers; a thousand that come at once take no thousand jobs."""
 SUBSCRIBED_AT_ONCE: Final = 500
@@ -65,6 +67,7 @@ _CONTROL: Final = keys.CONTROL.encode()
 
 class _Withdrawal(msgspec.Struct, rename="camel"):
     type: str
+    token_sha256: str | None = None
     project_id: str | None = None
     user_id: str | None = None
 
@@ -113,6 +116,7 @@ class Hub:
         self._readers_at_s = 0.0
         self._kinds: Counter[str] = Counter()
         self._written = Tally(metrics.EVENTS_WRITTEN)
+        self._tokens_at_s = self.now_s + TOKENS_CHECKED_EVERY * self.idle_check_s
         self._tick_s = min(_TICK_S, settings.idle_check_s / 4, settings.heartbeat_socket_s / 4)
         self._reader_tick_s = min(_READER_TICK_S, settings.heartbeat_socket_s / 4, settings.slow_reader_s / 4)
 
@@ -201,6 +205,12 @@ class Hub:
         """Close the readers of a project, all or one user's."""
         for reader in list(self.readers):
             reader.withdraw(project_id, user_id)
+
+    def withdraw_tokens(self, digests: Container[bytes]) -> None:
+        """Close the readers that came with these tokens."""
+        for reader in list(self.readers):
+            if reader.token_sha256 is not None and reader.token_sha256 in digests:
+                reader.close(CloseCode.WITHDRAWN)
 
     def cancel(self, reader: SocketReader, message_id: UUID | None) -> None:
         """The client of `reader` asks to cancel its message; on a project's socket the one that it names."""
@@ -359,7 +369,9 @@ class Hub:
     def _on_control(self, payload: bytes) -> None:
         try:
             told = msgspec.json.decode(payload, type=_Withdrawal)
-            if told.type == "withdraw" and told.project_id is not None:
+            if told.type == "withdraw" and told.token_sha256 is not None:
+                self.withdraw_tokens({bytes.fromhex(told.token_sha256)})
+            elif told.type == "withdraw" and told.project_id is not None:
                 self.withdraw(UUID(told.project_id), UUID(told.user_id) if told.user_id is not None else None)
         except (msgspec.DecodeError, ValueError):
             pass  # the channel is public, and not all that is said there is for the relay
@@ -384,11 +396,22 @@ class Hub:
         self._unsubscribe_empty(now_s)
         if not self._is_comparing:
             self._compare_due(now_s)
+        if now_s >= self._tokens_at_s:
+            self._tokens_at_s = now_s + TOKENS_CHECKED_EVERY * self.idle_check_s
+            self._check_tokens()
         if now_s - self._readers_at_s >= self._reader_tick_s:
             self._readers_at_s = now_s
             self._tell_counts()
             for reader in list(self.readers):
                 reader.tick(now_s)
+
+    def _check_tokens(self) -> None:
+        """Who came with a token that has expired, or whose revocation nobody told of here, is sent away."""
+        digests = {reader.token_sha256 for reader in self.readers} - {None}
+        if not digests:
+            return
+        sources, wanted = self.sources, [digest for digest in digests if digest is not None]
+        self.in_pool(lambda: sources.dead_tokens(wanted), lambda dead: self.withdraw_tokens(dead or ()))
 
     def _unsubscribe_empty(self, now_s: float) -> None:
         empty = [

@@ -214,6 +214,11 @@ class Reader(ABC):
         self.paused_at_s = 0.0
         self.wrote_at_s = hub.now_s
 
+    @property
+    def token_sha256(self) -> bytes | None:
+        """Of the token that it is let in by; None for a reader without a connection of its own."""
+        return None
+
     @abstractmethod
     def deliver(self, frame: wire.Frame) -> None:
         """Send it. Its own pausing is the only effect on the channel that this may have."""
@@ -250,6 +255,9 @@ class Reader(ABC):
 class Place(Protocol):
     """What a reader was admitted to, and gives back once."""
 
+    token_sha256: bytes | None
+    """Of the token that it came with; None where it has shown none."""
+
     def release(self) -> None: ...
 
 
@@ -277,6 +285,10 @@ class ConnectedReader(Reader):
     @abstractmethod
     def data_received(self, data: bytes) -> None:
         """What the client sent."""
+
+    @property
+    def token_sha256(self) -> bytes | None:
+        return self._place.token_sha256
 
     def connection_lost(self) -> None:
         if self._closed_with is None:

@@ -18,6 +18,7 @@ from uuid import UUID
 import uvloop
 
 from api import wire
+from api.auth import Caller
 from api.catch_up import ReaderSource, Sources, is_done
 from api.close_codes import CloseCode
 from api.hub import Hub, OnCancel
@@ -79,12 +80,16 @@ class FollowingEnded(Exception):
 
 
 class Admission:
-    """A user's place among the readers of this process. `release` gives it back, once."""
+    """A user's place among the readers of this process. `release` gives it back, once.
 
-    __slots__ = ("_give_back", "is_released", "user_id")
+    `token_sha256` is of the token that the user came with, None for who has yet to show one.
+    """
 
-    def __init__(self, user_id: UUID, give_back: Callable[[Admission], None]) -> None:
+    __slots__ = ("_give_back", "is_released", "token_sha256", "user_id")
+
+    def __init__(self, user_id: UUID, token_sha256: bytes | None, give_back: Callable[[Admission], None]) -> None:
         self.user_id = user_id
+        self.token_sha256 = token_sha256
         self.is_released = False
         self._give_back = give_back
 
@@ -169,7 +174,11 @@ class Relay:
 
     # --- readers ------------------------------------------------------------------------------------------------
 
-    def admit(self, user_id: UUID) -> Admission:
+    def admit_caller(self, caller: Caller) -> Admission:
+        """As `admit`; the reader is sent away when the caller's token is revoked or expires."""
+        return self.admit(caller.user_id, caller.token_sha256)
+
+    def admit(self, user_id: UUID, token_sha256: bytes | None = None) -> Admission:
         """Take a place for one more reader of this user. Raises `TooManyReaders`.
 
         `NOBODY` stands for all those who have yet to say who they are.
@@ -179,7 +188,7 @@ class Relay:
             if self._admitted[user_id] >= most:
                 raise TooManyReaders
             self._admitted[user_id] += 1
-        return Admission(user_id, self._give_back)
+        return Admission(user_id, token_sha256, self._give_back)
 
     def _give_back(self, admission: Admission) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ import msgspec
 from flask import Response, request
 
 from api import origins, wire
+from api.auth import Caller
 from api.calls import EVENT_STREAM, Access, Calls, Header
 from api.handover import HandedOver, take_socket
 from api.refusals import ForeignOrigin, InvalidHeader
@@ -62,7 +63,7 @@ class StreamQuery(msgspec.Struct, frozen=True, kw_only=True):
     refusals=(ForeignOrigin, InvalidHeader, errors.NotFound, TooManyReaders),
     is_socket=True,
 )
-def message_socket(services: Services, *, principal: Principal, message_id: UUID, query: StreamQuery) -> SocketGuest:
+def message_socket(services: Services, *, principal: Caller, message_id: UUID, query: StreamQuery) -> SocketGuest:
     """The message's events over a WebSocket, one JSON object a text frame, until it is final (close 1000).
 
     The newest attempt from its start, or what follows `after` where that lies in it, then live. The client may send
@@ -73,7 +74,7 @@ def message_socket(services: Services, *, principal: Principal, message_id: UUID
     return SocketGuest(
         relay=services.relay,
         target=_target(row, principal, _position(query.after), may_cancel=may_cancel),
-        admission=services.relay.admit(principal.user_id),
+        admission=services.relay.admit_caller(principal),
     )
 
 
@@ -87,7 +88,7 @@ def message_socket(services: Services, *, principal: Principal, message_id: UUID
     answers={200: StreamEvent, 204: None},
     refusals=(ForeignOrigin, InvalidHeader, errors.NotFound, TooManyReaders),
 )
-def message_events(services: Services, *, principal: Principal, message_id: UUID, query: StreamQuery) -> Response:
+def message_events(services: Services, *, principal: Caller, message_id: UUID, query: StreamQuery) -> Response:
     """The message's events as Server-Sent Events (`id:` and `data:`), ended once it is final.
 
     A reader that has had the terminal event is answered 204, which stops an EventSource.
@@ -96,7 +97,7 @@ def message_events(services: Services, *, principal: Principal, message_id: UUID
     row, _ = services.store.message_for_reader(principal, message_id)
     if is_done(row, after):
         return Response(status=204)
-    return event_stream(services, _target(row, principal, after))
+    return event_stream(services, principal, _target(row, principal, after))
 
 
 @calls.add(
@@ -107,7 +108,7 @@ def message_events(services: Services, *, principal: Principal, message_id: UUID
     refusals=(ForeignOrigin, InvalidHeader, errors.NotFound, TooManyReaders),
     is_socket=True,
 )
-def project_socket(services: Services, *, principal: Principal, project_id: UUID) -> SocketGuest:
+def project_socket(services: Services, *, principal: Caller, project_id: UUID) -> SocketGuest:
     """All that happens in a project over a WebSocket, one JSON object a text frame. It does not end.
 
     First `ready`: what a GET shows after it, together with what follows, is complete. Then the newest attempt of each
@@ -118,7 +119,7 @@ def project_socket(services: Services, *, principal: Principal, project_id: UUID
     return SocketGuest(
         relay=services.relay,
         target=_project_target(services, principal, project_id),
-        admission=services.relay.admit(principal.user_id),
+        admission=services.relay.admit_caller(principal),
     )
 
 
@@ -130,9 +131,9 @@ def project_socket(services: Services, *, principal: Principal, project_id: UUID
     answers={200: ProjectEvent},
     refusals=(ForeignOrigin, InvalidHeader, errors.NotFound, TooManyReaders),
 )
-def project_events(services: Services, *, principal: Principal, project_id: UUID) -> Response:
+def project_events(services: Services, *, principal: Caller, project_id: UUID) -> Response:
     """All that happens in a project as Server-Sent Events (`data:` alone): as on its socket."""
-    return event_stream(services, _project_target(services, principal, project_id))
+    return event_stream(services, principal, _project_target(services, principal, project_id))
 
 
 def _project_target(services: Services, principal: Principal, project_id: UUID) -> ProjectTarget:
@@ -140,10 +141,10 @@ def _project_target(services: Services, principal: Principal, project_id: UUID) 
     return ProjectTarget(project_id=project_id, user_id=principal.user_id, may_cancel=role is not MemberRole.VIEWER)
 
 
-def event_stream(services: Services, target: Target) -> Response:
+def event_stream(services: Services, caller: Caller, target: Target) -> Response:
     if request.method == "HEAD":
         return Response(mimetype=EVENT_STREAM)
-    admission = services.relay.admit(target.user_id)
+    admission = services.relay.admit_caller(caller)
     try:
         connection = take_socket(request.environ)
     except OSError:

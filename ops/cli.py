@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ops import reprocess, tail, tokens
+from ops import audit, doctor, prune, reprocess, stats, tail, tokens
 from ops.surroundings import database_errors, database_url
 from shared import migrate
 
@@ -16,13 +16,16 @@ app = typer.Typer(
     name="chatrelay",
     help="Durable streaming for AI assistants.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(tokens.app, name="token")
 app.command(name="reprocess")(reprocess.reprocess)
 app.command(name="tail")(tail.tail)
+app.command(name="audit")(audit.audit)
+app.command(name="doctor")(doctor.doctor)
+app.command(name="prune")(prune.prune)
+app.command(name="stats")(stats.stats)
 
 
 def main() -> None:

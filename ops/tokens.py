@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
 import typer
+from rich.table import Table
 
-from ops.surroundings import USAGE_ERROR, duration, leave, with_store
-from shared import names
+from ops.surroundings import (
+    FAILED,
+    USAGE_ERROR,
+    duration,
+    environment_here,
+    leave,
+    print_json,
+    print_table,
+    with_store,
+)
+from shared import event_log, names, notices
+from shared.errors import LogUnavailable
+from shared.event_log import EventLog
 from shared.lifecycle import Scope
+from shared.store import TOKEN_ID_DIGITS, RevokedToken, Store
 
 app = typer.Typer(help="Tokens, with which programs and people sign in.", no_args_is_help=True)
 
@@ -43,6 +57,79 @@ def create_token(
     until = None if expires_at is None else expires_at.astimezone(UTC)
     made = MadeToken(token=token, user=name, scopes=sorted(scopes), expires_at=until)
     print(msgspec.json.encode(made).decode())
+
+
+@app.command(name="list")
+def list_tokens(
+    user: Annotated[str | None, typer.Option(help="Of one user alone.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of tokens.")] = False,
+) -> None:
+    """Tokens and when they were last used. A token is named by the beginning of its hash; itself it is kept nowhere."""
+    wanted = None if user is None else _user(user)
+    found = with_store(lambda store: store.tokens(user=wanted))
+    if as_json:
+        print_json(found)
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("id", "user", "scopes", "state", "created", "expires", "last used"):
+        table.add_column(title, no_wrap=True)
+    for token in found:
+        times = (token.created_at, token.expires_at, token.last_used_at)
+        table.add_row(token.id, token.user, ",".join(token.scopes), token.state, *map(_minute, times))
+    print_table(table)
+
+
+@app.command(name="revoke")
+def revoke_token(
+    token_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="Its id in `token list`; without one the token itself is read from stdin."),
+    ] = None,
+) -> None:
+    """End a token at once: no call is answered any more, and sockets that came with it are closed (4403).
+
+    Where Redis is away, they are closed within seconds all the same, when the API processes next look.
+    """
+    if token_id is not None and re.fullmatch(rf"[0-9a-f]{{{TOKEN_ID_DIGITS},64}}", token_id) is None:
+        raise typer.BadParameter(f"at least {TOKEN_ID_DIGITS} hex digits, as `token list` shows them", param_hint="ID")
+    given = "" if token_id is not None else sys.stdin.readline(2000).strip()
+    if token_id is None and not given:
+        leave("no token was given: name its ID, or write the token on the standard input", USAGE_ERROR)
+
+    def revoke(store: Store) -> list[RevokedToken]:
+        if token_id is not None:
+            return store.revoke_token_by_id(token_id)
+        known = store.revoke_token(given)
+        return [] if known is None else [known]
+
+    revoked = with_store(revoke)
+    if not revoked:
+        leave("there is no such token", FAILED)
+    if len(revoked) > 1:
+        leave("that names several tokens; nothing was revoked", USAGE_ERROR)
+    (token,) = revoked
+    _close_sockets(token)
+    print(f"{'revoked' if token.was_active else 'was good no more'}: a token of {token.user}")
+
+
+def _close_sockets(token: RevokedToken) -> None:
+    """Best effort: each API process also looks by itself."""
+    redis_url = environment_here().get("REDIS_URL")
+    if not redis_url:
+        print("chatrelay: REDIS_URL is not set; open sockets close at the next look", file=sys.stderr)
+        return
+    try:
+        client = event_log.connect(redis_url)
+        try:
+            EventLog(client).publish(notices.token_revoked(token.sha256))
+        finally:
+            client.close()
+    except (LogUnavailable, ValueError):
+        print("chatrelay: Redis was not told; open sockets close at the next look", file=sys.stderr)
+
+
+def _minute(at: datetime | None) -> str:
+    return "–" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 @app.command(name="ensure", hidden=True)

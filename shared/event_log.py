@@ -133,6 +133,23 @@ class EventLog:
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
+    def expires(self, message_id: UUID | str) -> bool:
+        """Whether the log, if there is one, goes away by itself. Raises `LogUnavailable`."""
+        try:
+            return bool(self._client.ttl(keys.log(message_id)) != -1)
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
+    def forget(self, message_id: UUID | str) -> None:
+        """Take the log away: its readers are served from the row, a worker that writes it takes a new attempt.
+
+        Raises `LogUnavailable`.
+        """
+        try:
+            self._client.delete(keys.log(message_id))
+        except (*_CUT_OFF, redis.ResponseError) as error:
+            raise LogUnavailable from error
+
     def ping(self) -> None:
         """Raises `LogUnavailable` where Redis does not answer."""
         try:

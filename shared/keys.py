@@ -8,7 +8,8 @@ from __future__ import annotations
 from uuid import UUID
 
 CONTROL = "chatrelay:control"
-"""Channel between the processes: ``{type: cancel, messageId}``, ``{type: withdraw, projectId, userId?}``."""
+"""Channel between the processes: ``{type: cancel, messageId}``, ``{type: withdraw, projectId, userId?}`` or
+``{type: withdraw, tokenSha256}``."""
 
 OPS = "chatrelay:ops"
 """Channel: the lifecycle of everything, never users' text."""

@@ -75,6 +75,7 @@ class Token(Base):
     expires_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
     revoked_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
     created_at: Mapped[datetime] = _now()
+    last_used_at: Mapped[datetime | None] = mapped_column(_MaybeTime)  # to the minute
 
 
 class Ticket(Base):
@@ -350,3 +351,17 @@ class IdempotencyKey(Base):
     body_sha256: Mapped[bytes] = mapped_column(LargeBinary)
     assistant_message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now(), index=True)
+
+
+class Audit(Base):
+    """What one audit looked at and found; each of the three is a count by kind."""
+
+    __tablename__ = "audits"
+    id: Mapped[uuid.UUID] = _id()
+    project_id: Mapped[uuid.UUID | None] = mapped_column(UUID(as_uuid=True))  # of one project's alone
+    began_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    ended_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())
+    looked_at: Mapped[Any] = mapped_column(_Json)
+    found: Mapped[Any] = mapped_column(_Json)
+    repaired: Mapped[Any] = mapped_column(_Json)
+    disagreements_left: Mapped[int] = mapped_column(Integer)

@@ -203,6 +203,11 @@ def access_withdrawn(project_id: UUID, user_id: UUID | None = None) -> Publicati
     return Publication(keys.CONTROL, msgspec.json.encode(told))
 
 
+def token_revoked(token_sha256: bytes) -> Publication:
+    """Every API process closes the sockets that came with the token. Its hash signs nobody in."""
+    return Publication(keys.CONTROL, msgspec.json.encode({"type": "withdraw", "tokenSha256": token_sha256.hex()}))
+
+
 def now_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000

@@ -65,7 +65,7 @@ def ops_socket(services: Services, *, principal: Caller, query: LiveQuery) -> So
     return SocketGuest(
         relay=services.relay,
         target=_target(services, principal, query),
-        admission=services.relay.admit(principal.user_id),
+        admission=services.relay.admit_caller(principal),
     )
 
 
@@ -81,7 +81,7 @@ def ops_socket(services: Services, *, principal: Caller, query: LiveQuery) -> So
 )
 def ops_events_stream(services: Services, *, principal: Caller, query: LiveQuery) -> Response:
     """The lifecycle of all messages as Server-Sent Events (`data:` alone): as on the socket."""
-    return event_stream(services, _target(services, principal, query))
+    return event_stream(services, principal, _target(services, principal, query))
 
 
 def _target(services: Services, principal: Caller, query: LiveQuery) -> OpsTarget:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from flask import Response, request
 
 from api import origins, wire
+from api.auth import Caller
 from api.calls import EVENT_STREAM
 from api.close_codes import CloseCode
 from api.handover import HandedOver, take_socket
@@ -22,6 +23,7 @@ from shared.event_log import Entry
 
 def answer(
     services: Services,
+    caller: Caller,
     target: MessageTarget,
     telling: Telling,
     *,
@@ -31,7 +33,7 @@ def answer(
     breaks_off: bool = False,
     retry: bytes = wire.RETRY,
 ) -> Response:
-    """The answer to the present request: `target`, which the caller has authorised, as `telling` tells it.
+    """The answer to the present request: `target`, for which `caller` was authorised, as `telling` tells it.
 
     `heartbeat` is what silence is broken with, `headers` are added to the answer's. `admission` is the reader's where the
     caller has one already, and owned from now on. `retry` comes first: nothing for clients that take it for an event.
@@ -41,7 +43,7 @@ def answer(
     broke: where one is to come back, the last chunk is not sent. What no chunks can tell, to HTTP/1.0 and where the server
     gives no connection away, the telling's `end` has to say. There the phases of component jobs are not told either.
     """
-    admission = admission or services.relay.admit(target.user_id)
+    admission = admission or services.relay.admit_caller(caller)
     try:
         connection = take_socket(request.environ)
     except OSError:

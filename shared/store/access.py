@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
+import msgspec
+from sqlalchemy import ColumnElement, Connection, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from shared.errors import StoreUnavailable
 from shared.models import Ticket, Token, User
 from shared.records import Principal
 from shared.store.transactions import Transactions
 
 SOCKET_TICKET_S = 30
 STREAM_TICKET_S = 600
+USE_NOTED_S = 60
+"""A token's use is noted at most so often."""
+TOKEN_ID_DIGITS = 12
+"""Hex digits of a token's hash that name it: nobody can sign in with them, and no two tokens of one system share them."""
+
+
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A token as operators see it: never the token itself. `state` is by the database's clock."""
+
+    id: str
+    user: str
+    scopes: list[str]
+    state: Literal["active", "expired", "revoked"]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute; null where it never was."""
+
+
+class RevokedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that is good no more, and whose sockets are to be closed."""
+
+    sha256: bytes
+    user: str
+    was_active: bool
 
 
 def digest(secret: str) -> bytes:
@@ -27,15 +56,87 @@ def digest(secret: str) -> bytes:
 class AccessStore(Transactions):
     def authenticate(self, token: str) -> tuple[Principal, bytes] | None:
         """The token's user and its digest; None for one that is unknown, revoked or expired."""
+        sha256 = digest(token)
         with self._statement() as connection:
             row = connection.execute(
-                select(User.id, User.name, Token.scopes)
+                select(User.id, User.name, Token.scopes, _is_unnoted().label("is_unnoted"))
                 .join(User, User.id == Token.user_id)
-                .where(Token.sha256 == digest(token), _alive())
+                .where(Token.sha256 == sha256, _alive())
             ).one_or_none()
         if row is None:
             return None
-        return Principal(user_id=row.id, user=row.name, scopes=frozenset(row.scopes)), digest(token)
+        if row.is_unnoted:
+            self._note_use(sha256)
+        return Principal(user_id=row.id, user=row.name, scopes=frozenset(row.scopes)), sha256
+
+    def _note_use(self, sha256: bytes) -> None:
+        """At most one write a minute and token, which waits for nobody; where it cannot be made, nobody is kept out."""
+        unnoted = select(Token.sha256).where(Token.sha256 == sha256, _is_unnoted()).with_for_update(skip_locked=True)
+        try:
+            with self._statement() as connection:
+                connection.execute(
+                    update(Token).where(Token.sha256.in_(unnoted)).values(last_used_at=func.clock_timestamp())
+                )
+        except StoreUnavailable:
+            pass  # read only, as during a failover
+
+    def tokens(self, *, user: str | None = None) -> list[TokenRecord]:
+        """Every token, or one user's, oldest first."""
+        query = select(Token.__table__, User.name, _state().label("state")).join(User, User.id == Token.user_id)
+        if user is not None:
+            query = query.where(User.name == user)
+        with self._statement() as connection:
+            rows = connection.execute(query.order_by(Token.created_at, Token.sha256)).all()
+        return [
+            TokenRecord(
+                id=bytes(row.sha256).hex()[:TOKEN_ID_DIGITS],
+                user=row.name,
+                scopes=row.scopes,
+                state=row.state,
+                created_at=row.created_at,
+                expires_at=row.expires_at,
+                revoked_at=row.revoked_at,
+                last_used_at=row.last_used_at,
+            )
+            for row in rows
+        ]
+
+    def revoke_token(self, token: str) -> RevokedToken | None:
+        """This very token is good no more; None where it is not known. Safe to repeat."""
+        revoked = self._revoke(Token.sha256 == digest(token))
+        return revoked[0] if revoked else None
+
+    def revoke_token_by_id(self, token_id: str) -> list[RevokedToken]:
+        """As `revoke_token`, by the first `TOKEN_ID_DIGITS` hex digits of its hash, or more.
+
+        Nothing is revoked where that names several: they are answered as they are.
+        """
+        return self._revoke(func.starts_with(func.encode(Token.sha256, "hex"), token_id))
+
+    def _revoke(self, which: ColumnElement[bool]) -> list[RevokedToken]:
+        with self._transaction() as connection:
+            rows = connection.execute(
+                select(Token.sha256, User.name, _alive().label("is_alive"))
+                .join(User, User.id == Token.user_id)
+                .where(which)
+                .with_for_update(of=Token)
+            ).all()
+            if len(rows) == 1:
+                connection.execute(
+                    update(Token)
+                    .where(Token.sha256 == rows[0].sha256, Token.revoked_at.is_(None))
+                    .values(revoked_at=func.now())
+                )
+        return [RevokedToken(sha256=bytes(row.sha256), user=row.name, was_active=row.is_alive) for row in rows]
+
+    def dead_tokens(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """Those of the tokens that are good no more: revoked, expired or forgotten."""
+        wanted = list(digests)
+        if not wanted:
+            return frozenset()
+        with self._statement() as connection:
+            alive = connection.execute(select(Token.sha256).where(Token.sha256.in_(wanted), _alive())).scalars()
+            return frozenset(wanted) - frozenset(map(bytes, alive))
 
     def create_token(
         self, user: str, *, scopes: frozenset[str] = frozenset(), lifetime: timedelta | None = None
@@ -119,7 +220,14 @@ class AccessStore(Transactions):
         """
         with self._transaction() as connection:
             row = connection.execute(
-                select(Ticket.single_use, Ticket.token_sha256, User.id, User.name, Token.scopes)
+                select(
+                    Ticket.single_use,
+                    Ticket.token_sha256,
+                    User.id,
+                    User.name,
+                    Token.scopes,
+                    _is_unnoted().label("is_unnoted"),
+                )
                 .join(User, User.id == Ticket.user_id)
                 .join(Token, Token.sha256 == Ticket.token_sha256)
                 .where(Ticket.sha256 == digest(ticket), Ticket.path == path, Ticket.expires_at > func.now(), _alive())
@@ -129,7 +237,18 @@ class AccessStore(Transactions):
                 return None
             if row.single_use:
                 connection.execute(delete(Ticket).where(Ticket.sha256 == digest(ticket)))
+        if row.is_unnoted:
+            self._note_use(row.token_sha256)
         return Principal(user_id=row.id, user=row.name, scopes=frozenset(row.scopes)), row.token_sha256
+
+
+def _is_unnoted() -> ColumnElement[bool]:
+    noted = func.clock_timestamp() - timedelta(seconds=USE_NOTED_S)
+    return or_(Token.last_used_at.is_(None), Token.last_used_at < noted)
+
+
+def _state() -> ColumnElement[str]:
+    return case((Token.revoked_at.is_not(None), "revoked"), (Token.expires_at <= func.now(), "expired"), else_="active")
 
 
 def _alive() -> ColumnElement[bool]:

@@ -127,7 +127,7 @@ class SweepStore(Transactions):
             # one question a status: each has an index of its own
             for status in (MessageStatus.PENDING, MessageStatus.BUILDING):
                 rows = connection.execute(
-                    select(*_CLOSING_COLUMNS)
+                    select(*CLOSING_COLUMNS)
                     .where(
                         Message.status == status,
                         Message.lease_owner.is_(None),
@@ -136,21 +136,21 @@ class SweepStore(Transactions):
                     .order_by(Message.enqueued_at)
                     .limit(limit)
                 )
-                found += map(_to_close, rows)
+                found += map(to_close_record, rows)
         return found
 
     def closing_of(self, message_id: UUID) -> ToClose | None:
         """The message, if it was asked to cancel and nobody holds it."""
         with self._transaction() as connection:
             row = connection.execute(
-                select(*_CLOSING_COLUMNS).where(
+                select(*CLOSING_COLUMNS).where(
                     Message.id == message_id,
                     Message.status.in_(UNFINISHED),
                     Message.lease_owner.is_(None),
                     Message.cancel_requested_at.is_not(None),
                 )
             ).one_or_none()
-        return None if row is None else _to_close(row)
+        return None if row is None else to_close_record(row)
 
     def close_message(
         self, message_id: UUID, outcome: Failed | Cancelled, *, seen_attempt: int, above: int = 0
@@ -261,7 +261,7 @@ class SweepStore(Transactions):
             connection.execute(text("SELECT 1"))
 
 
-_CLOSING_COLUMNS: Final[tuple[Any, ...]] = (
+CLOSING_COLUMNS: Final[tuple[Any, ...]] = (
     Message.id,
     Message.project_id,
     Message.attempt,
@@ -272,8 +272,8 @@ _CLOSING_COLUMNS: Final[tuple[Any, ...]] = (
 )
 
 
-def _to_close(row: Any) -> ToClose:
-    """Of a row of `_CLOSING_COLUMNS`."""
+def to_close_record(row: Any) -> ToClose:
+    """Of a row of `CLOSING_COLUMNS`."""
     return ToClose(
         message_id=row.id,
         project_id=row.project_id,

@@ -33,6 +33,9 @@ class EveryRow:
     def members_among(self, pairs: Collection[tuple[UUID, UUID]]) -> frozenset[tuple[UUID, UUID]]:
         return frozenset(pairs)
 
+    def dead_tokens(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        return frozenset()
+
     def reader_rows(self, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow]:
         return {
             message_id: ReaderRow(

@@ -44,6 +44,7 @@ class Rows(ReaderSource):
         self._rows: dict[uuid.UUID, ReaderRow] = {}
         self.is_down = False
         self.strangers: set[tuple[uuid.UUID, uuid.UUID]] = set()
+        self.dead: set[bytes] = set()
         self.reads = 0
         self.was_read = threading.Condition()
 
@@ -67,6 +68,11 @@ class Rows(ReaderSource):
         if self.is_down:
             raise StoreUnavailable
         return frozenset(pairs) - self.strangers
+
+    def dead_tokens(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        if self.is_down:
+            raise StoreUnavailable
+        return frozenset(digests) & self.dead
 
     def wait_reads(self, more: int) -> None:
         """Until `more` reads have begun from now on."""

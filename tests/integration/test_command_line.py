@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -17,18 +15,9 @@ from sqlalchemy import Engine
 from shared import migrate
 from shared.engine import make_engine
 from shared.store import Store
+from tests.integration.command_line import PROGRAM, run
 
-PROGRAM = Path(sys.executable).with_name("chatrelay")
 NOWHERE = "postgresql://canary@127.0.0.1:1/canary"
-
-
-def run(*arguments: str, state: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The console script with this environment and none of the tester's."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    told: Mapping[str, str] = {**kept, "CHATRELAY_STATE_DIR": str(state), "TERM": "dumb", **environment}
-    return subprocess.run(
-        [str(PROGRAM), *arguments], env=told, cwd=state, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def test_a_token_is_made_and_printed_once(database_url: str, store: Store, tmp_path: Path) -> None:

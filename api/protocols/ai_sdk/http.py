@@ -71,7 +71,7 @@ def ai_chat(
     `submit-message` sends the newest user message; sent again under the same id it has the same answer.
     `regenerate-message` has an answer written anew.
     """
-    admission = services.relay.admit(principal.user_id)  # before anything is changed
+    admission = services.relay.admit_caller(principal)  # before anything is changed
     try:
         answer = asking.ask(services, principal, project_id, body)
     except BaseException:
@@ -144,7 +144,7 @@ def ai_chat_socket(services: Services, *, principal: Caller, project_id: UUID) -
     return SocketGuest(
         relay=services.relay,
         dialect=AiSdkDialect(services, principal, project_id),
-        admission=services.relay.admit(principal.user_id),
+        admission=services.relay.admit_caller(principal),
         project_id=project_id,
     )
 
@@ -156,6 +156,7 @@ def _told(
         return Response(mimetype=EVENT_STREAM, headers=STREAM_HEADERS)
     return streams.answer(
         services,
+        principal,
         answer.target(principal),
         StreamTelling(answer.row, resets=_knows_resets(query)),
         headers=STREAM_HEADERS,

@@ -112,7 +112,7 @@ class AiSdkDialect(Dialect):
 
     def _send(self, frame: _Frame, sent: _Sent) -> Outcome:
         def work() -> Outcome:
-            admission = self._services.relay.admit(self._caller.user_id)  # before anything is changed
+            admission = self._services.relay.admit_caller(self._caller)  # before anything is changed
             try:
                 answer = asking.ask(self._services, self._caller, self._project_id, frame.chat())
             except BaseException:
@@ -131,7 +131,7 @@ class AiSdkDialect(Dialect):
             )
             if answer is None:
                 return Say(no_active(frame.request_id))
-            admission = self._services.relay.admit(self._caller.user_id)
+            admission = self._services.relay.admit_caller(self._caller)
             telling = SocketTelling(answer.row, frame.request_id, "resume")
             return Follow(answer.target(self._caller), telling, admission)
 

@@ -14,6 +14,7 @@ from flask import Response as HttpResponse
 from flask import request
 
 from api import announcing, messages, requests
+from api.auth import Caller
 from api.calls import EVENT_STREAM, Answer, Calls, Header
 from api.close_codes import CloseCode
 from api.messages import IDEMPOTENCY_KEY, NewMessage
@@ -71,7 +72,7 @@ _SUBMIT_REFUSALS: Final = (
     refusals=_SUBMIT_REFUSALS,
     words=WORDS,
 )
-def create_response(services: Services, *, principal: Principal, body: NewResponse) -> Answer | HttpResponse:
+def create_response(services: Services, *, principal: Caller, body: NewResponse) -> Answer | HttpResponse:
     """Send a message and have its answer as a response of OpenAI's Responses protocol.
 
     With `stream` as Server-Sent Events; with `background` at once, as it is then; else once it is final.
@@ -84,7 +85,7 @@ def create_response(services: Services, *, principal: Principal, body: NewRespon
         wanted = Wanted(text=wanted.text, project_id=previous.project_id, model=wanted.model)
     if body.background and not body.stream:
         return Answer(status=200, body=objects.of_row(_submit(services, principal, wanted, "input")))
-    admission = services.relay.admit(principal.user_id)
+    admission = services.relay.admit_caller(principal)
     message = _submit_admitted(services, principal, wanted, "input", admission)
     if body.stream:
         return _stream(services, principal, message, ResponseTelling(message), admission)
@@ -104,7 +105,7 @@ def create_response(services: Services, *, principal: Principal, body: NewRespon
     words=WORDS,
 )
 def get_response(
-    services: Services, *, principal: Principal, response_id: UUID, query: ResponseQuery
+    services: Services, *, principal: Caller, response_id: UUID, query: ResponseQuery
 ) -> Answer | HttpResponse:
     """A response as it is now; with `stream` its events, from the first or behind the number `starting_after`."""
     message = _answer_of(services, principal, response_id)
@@ -122,10 +123,10 @@ def get_response(
     refusals=(errors.Forbidden, TooManyReaders),
     words=WORDS,
 )
-def cancel_response(services: Services, *, principal: Principal, response_id: UUID) -> Answer | HttpResponse:
+def cancel_response(services: Services, *, principal: Caller, response_id: UUID) -> Answer | HttpResponse:
     """End a response, whose text so far is kept. One that has ended is answered as it is."""
     message = _answer_of(services, principal, response_id)
-    admission = services.relay.admit(principal.user_id)
+    admission = services.relay.admit_caller(principal)
     try:
         announcing.cancel(services.store, services.log, services.doorbell, principal, message.id)
     except errors.AlreadyFinal:
@@ -171,13 +172,13 @@ def delete_response(services: Services, *, principal: Principal, response_id: UU
     refusals=_SUBMIT_REFUSALS,
     words=WORDS,
 )
-def create_completion(services: Services, *, principal: Principal, body: NewCompletion) -> HttpResponse:
+def create_completion(services: Services, *, principal: Caller, body: NewCompletion) -> HttpResponse:
     """Send a message and have its answer's text, as a chat completion; with `stream` as chunks.
 
     The project's messages are the conversation: of those that are sent the last counts.
     """
     wanted = asked.of_completion(body, request.headers, services.settings.models)
-    admission = services.relay.admit(principal.user_id)
+    admission = services.relay.admit_caller(principal)
     message = _submit_admitted(services, principal, wanted, "messages", admission)
     if body.stream:
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
@@ -280,7 +281,7 @@ def _target(message: Message, principal: Principal) -> MessageTarget:
 
 def _stream(
     services: Services,
-    principal: Principal,
+    principal: Caller,
     message: Message,
     telling: ResponseTelling | ChunkTelling,
     admission: Admission | None,
@@ -293,6 +294,7 @@ def _stream(
         return HttpResponse(body, mimetype=EVENT_STREAM, headers={"X-Accel-Buffering": "no"})
     return streams.answer(
         services,
+        principal,
         _target(message, principal),
         telling,
         admission=admission,

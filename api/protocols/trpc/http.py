@@ -70,7 +70,7 @@ def trpc_socket(services: Services) -> SocketGuest:
     token = auth.bearer_token(request.headers)
     if token is None:
         raise Unauthorized
-    admission = services.relay.admit(auth.by_bare_token(services.store, token).user_id)
+    admission = services.relay.admit_caller(auth.by_bare_token(services.store, token))
     return SocketGuest(relay=services.relay, dialect=TrpcDialect(services, token), admission=admission)
 
 
@@ -284,7 +284,7 @@ def _subscription(services: Services, asked: _Asked, transformer: Transformer) -
         last_event_id = request.headers.get("Last-Event-ID") or request.args.get("lastEventId")
         target = procedures.target(services, caller, asked.input, last_event_id)
         telling = StreamTelling(transformer, asked.path, reconnect_after_ms=reconnect_after_ms)
-        return streams.answer(services, target, telling, heartbeat=_PING)
+        return streams.answer(services, caller, target, telling, heartbeat=_PING)
     except (ChatrelayError, Refusal) as error:
         refused = envelopes.error_event(shape_of(error, asked.path), transformer)
         return Response(connected(reconnect_after_ms) + refused, mimetype=EVENT_STREAM)

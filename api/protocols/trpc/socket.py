@@ -123,7 +123,7 @@ class TrpcDialect(Dialect):
     def _identify(self) -> Outcome:
         try:
             caller = self._caller()
-            return Known(caller.user_id, self._services.relay.admit(caller.user_id))
+            return Known(caller.user_id, self._services.relay.admit_caller(caller))
         except Unauthorized:
             return None  # each call says so
         except ChatrelayError as error:
@@ -153,7 +153,7 @@ class TrpcDialect(Dialect):
         return _refusing(work, request, envelope)
 
     def _wait(self, caller: Caller, procedure: Procedure, request: Request, envelope: Envelope) -> Outcome:
-        admission = self._services.relay.admit(caller.user_id)  # before anything is changed
+        admission = self._services.relay.admit_caller(caller)  # before anything is changed
         try:
             waiting = procedures.run(self._services, caller, procedure, request.input)
             assert isinstance(waiting, Waiting)
@@ -173,7 +173,7 @@ class TrpcDialect(Dialect):
             procedures.find(request.path, "subscription")
             caller = self._caller()
             target = procedures.target(self._services, caller, request.input, request.last_event_id)
-            admission = self._services.relay.admit(caller.user_id)
+            admission = self._services.relay.admit_caller(caller)
             return Follow(target, SocketTelling(envelope, request.path), admission)
 
         return _refusing(work, request, envelope)
