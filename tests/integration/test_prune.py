@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -18,7 +21,7 @@ from shared.settings import Settings
 from shared.store import StartJob, Store
 from shared.store.history import HISTORY_REACH
 from shared.store.pruning import ALWAYS, BY_AGE, Prunable
-from tests.integration.command_line import run
+from tests.integration.command_line import PROGRAM, run
 from tests.integration.store_parts import PATCH_LIMITS, Scene, call
 
 MONTHS: Final = timedelta(days=90)
@@ -221,6 +224,31 @@ def test_the_command_deletes_conversations_only_where_it_is_told_how_old(
     assert scene.count("messages") == 0
     short = run("prune", "--older-than", "23h", state=tmp_path, DATABASE_URL=database_url)
     assert (short.returncode, "--older-than" in short.stderr) == (2, True)
+
+
+def test_a_person_at_a_terminal_sees_how_far_it_is_and_a_program_does_not(database_url: str, tmp_path: Path) -> None:
+    """On the standard error, beside what is printed; nothing of it where the output is no terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [str(PROGRAM), "prune", "--dry-run"],
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url, "TERM": "xterm", "COLUMNS": "100"},
+            cwd=tmp_path,
+            stdout=theirs,
+            stderr=theirs,
+            timeout=120,
+            check=False,
+        )
+        os.set_blocking(ours, False)
+        shown = os.read(ours, 65_536).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0
+    assert "\x1b[?25l" in shown, "a cursor is hidden while progress is shown"
+    assert "would go" in shown
+    piped = run("prune", "--dry-run", state=tmp_path, DATABASE_URL=database_url, TERM="xterm")
+    assert (piped.stderr, "\x1b" in piped.stdout) == ("", False)
 
 
 def test_stats_count_time_and_add_up_what_was_asked_for_lately(
