@@ -186,7 +186,6 @@ class Message(Base):
             postgresql_where=text("status = 'pending' AND lease_owner IS NULL AND batch_id IS NOT NULL"),
         ),
         # what a batch is made of
-        Index("ix_messages_unsuccessful", "updated_at", postgresql_where=text("status IN ('error', 'cancelled')")),
         Index("ix_messages_lease", "lease_until", postgresql_where=text("lease_owner IS NOT NULL")),
         Index("ix_messages_ending", "updated_at", postgresql_where=text("NOT ending_appended")),
         # a worker's renewal

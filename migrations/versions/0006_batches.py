@@ -70,16 +70,9 @@ def upgrade() -> None:
         ["rung_at"],
         postgresql_where=sa.text("status = 'pending' AND lease_owner IS NULL AND batch_id IS NOT NULL"),
     )
-    op.create_index(
-        "ix_messages_unsuccessful",
-        "messages",
-        ["updated_at"],
-        postgresql_where=sa.text("status IN ('error', 'cancelled')"),
-    )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_messages_unsuccessful", table_name="messages")
     op.drop_index("ix_messages_batch", table_name="messages")
     op.drop_column("messages", "batch_id")
     op.drop_table("batch_items")

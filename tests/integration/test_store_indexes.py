@@ -87,11 +87,11 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
     "a batch's next message": (lambda scene: scene.store.next_of_a_batch(), "ix_messages_batch"),
     "what a batch would be made of": (
         lambda scene: scene.store.explain_batch(BatchFilter(status=MessageStatus.ERROR)),
-        "ix_messages_unsuccessful",
+        "ix_messages_ended|ix_messages_failed",
     ),
     "what a batch is made of": (
         lambda scene: scene.store.start_batch(BatchFilter(status=MessageStatus.CANCELLED), rate=None, asked_by="ops"),
-        "ix_messages_unsuccessful",
+        "ix_messages_ended|ix_messages_failed",
     ),
     "which messages of batches have ended": (lambda scene: scene.store.note_batches(), "pk_messages|ix_batches"),
     "the longest wait": (lambda scene: scene.store.longest_wait_s(), "ix_messages_claimable"),
