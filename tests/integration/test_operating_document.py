@@ -149,6 +149,31 @@ def test_a_provider_that_fails_a_lost_worker_a_cancel_and_a_retry_are_told_as_do
     check("trouble", [line for line in lines if line.startswith(("chatrelay:ops ", "chatrelay:control "))])
 
 
+def test_a_log_that_is_lost_and_a_holder_that_stops_are_told_too(bench: Bench) -> None:
+    """Each with the attempt that came to nothing."""
+    steps: list[dict[str, Any]] = [{"text": "Hel"}, {"hold": "h"}, {"text": "lo"}, {"hold": "i"}]
+    bench.model.say("go", *steps)
+    recorder = Recorder(bench)
+    message_id = submitted(bench, recorder)
+    workshop = bench.workshop()
+    turn = bench.start(workshop, message_id)
+    bench.model.wait_held("h")
+    eventually(lambda: "delta" in [event.__struct_config__.tag for event in bench.events(message_id)])
+    bench.client.flushall()
+    bench.model.release("h")
+    bench.model.wait_held("i")
+    eventually(lambda: bench.column(message_id, "attempt") == 2 and bool(bench.events(message_id)))
+    workshop.leases.drain()
+    turn.join()
+    told = [json.loads(line.replace("…", "null")) for line in of_operators(recorder.lines())]
+    assert [(line["type"], line.get("state"), line.get("attempt")) for line in told] == [
+        ("submitted", None, None),
+        ("started", None, 1),
+        ("attempt", "log_lost", 1),
+        ("attempt", "handed_back", 2),
+    ]
+
+
 def test_no_line_for_operators_has_anybodys_text(bench: Bench) -> None:
     """Not the question, not the answer, not what a tool was called with."""
     called = {"name": "applyJsonPatch", "arguments": {"operations": [], "explanation": "canary"}}
