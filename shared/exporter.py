@@ -118,6 +118,10 @@ def _families(figures: Figures) -> Iterator[Metric]:
         silent = _family(metrics.SWEEPER_SILENT)
         silent.add_metric([], figures.sweepers_silent_s)
         yield silent
+    if figures.disagreements is not None:
+        audit = _family(metrics.AUDIT)
+        audit.add_metric([], figures.disagreements)
+        yield audit
 
 
 def _family(metric: metrics.Asked) -> GaugeMetricFamily:

@@ -306,14 +306,17 @@ SUBSCRIBED: Final = Gauge(
 
 UNFINISHED: Final = Asked("chatrelay_messages_unfinished", "Messages that are not final, by status.", ("status",))
 QUEUE_DEPTH: Final = Asked(
-    "chatrelay_queue_depth", "Messages whose turn it is and that nobody has taken: interactive, builds.", ("queue",)
+    "chatrelay_queue_depth",
+    "Messages whose turn it is and that nobody has taken: interactive, builds, batch.",
+    ("queue",),
 )
 QUEUE_OLDEST: Final = Asked(
     "chatrelay_queue_oldest_seconds", "How long the oldest of these has waited; 0 where none waits.", ("queue",)
 )
 SWEEPER_SILENT: Final = Asked("chatrelay_sweeper_silent_seconds", "Since any sweeper last came round.")
 AUDIT: Final = Asked(
-    "chatrelay_audit_disagreements", "What the last audit found rows and logs to disagree about; absent before one."
+    "chatrelay_audit_disagreements",
+    "What the last audit of everything found to disagree, and did not mend; absent before one.",
 )
 
 

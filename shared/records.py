@@ -339,9 +339,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     unfinished: dict[str, int]
     """By status."""
     queues: dict[str, QueueFigures]
-    """``interactive`` and ``builds``."""
+    """``interactive``, ``builds`` and ``batch``."""
     sweepers_silent_s: float | None
     """Since any sweeper last came round; None where none ever did."""
+    disagreements: int | None
+    """That the last audit of everything left; None before one."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

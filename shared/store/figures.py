@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Float, Text, cast, func, literal, select, union_all
 
 from shared.lifecycle import UNFINISHED
-from shared.models import Message, SweeperSign
+from shared.models import Audit, Message, SweeperSign
 from shared.records import Figures, QueueFigures
 from shared.store.builds import buildable
 from shared.store.transactions import Transactions
@@ -17,22 +17,25 @@ MOST_COUNTED: Final = 10_000
 """Of one kind; more are told as so many."""
 INTERACTIVE: Final = "interactive"
 BUILDS: Final = "builds"
+BATCH: Final = "batch"
 
 
 class FigureStore(Transactions):
     def figures(self) -> Figures:
-        """How much is unfinished, waits to be taken, and how long the sweepers have been silent, in one statement."""
+        """How much is unfinished, waits to be taken, how long the sweepers have been silent, and what the last audit left: in
+        one statement."""
         with self._statement() as connection:
             rows = connection.execute(_FIGURES).all()
         told: dict[tuple[str, str], Any] = {(row.kind, row.name): row for row in rows}
-        silent = told["sweepers", ""].seconds
+        silent, audit = told["sweepers", ""].seconds, told.get(("audit", ""))
         return Figures(
             unfinished={status.value: told["unfinished", status.value].count for status in sorted(UNFINISHED)},
             queues={
                 name: QueueFigures(depth=told["queue", name].count, oldest_s=told["queue", name].seconds or 0.0)
-                for name in (INTERACTIVE, BUILDS)
+                for name in (INTERACTIVE, BUILDS, BATCH)
             },
             sweepers_silent_s=silent,
+            disagreements=None if audit is None else audit.count,
         )
 
 
@@ -65,9 +68,13 @@ def _nothing(_: Any) -> Any:
     return literal(None, Float)
 
 
+_last_audit = (
+    select(Audit.disagreements_left).where(Audit.project_id.is_(None)).order_by(Audit.id.desc()).limit(1).subquery()
+)
 _FIGURES: Final = union_all(
     *(_line("unfinished", status.value, _nothing, Message.status == status) for status in sorted(UNFINISHED)),
-    _line("queue", INTERACTIVE, _since_submit, CLAIMABLE),
+    _line("queue", INTERACTIVE, _since_submit, CLAIMABLE, Message.batch_id.is_(None)),
+    _line("queue", BATCH, _since_submit, CLAIMABLE, Message.batch_id.is_not(None)),
     _line("queue", BUILDS, _since_written, buildable()),
     select(
         literal("sweepers", Text),
@@ -75,4 +82,5 @@ _FIGURES: Final = union_all(
         func.count(),
         cast(func.extract("epoch", func.clock_timestamp() - func.max(SweeperSign.swept_at)), Float),
     ).select_from(SweeperSign),
+    select(literal("audit", Text), literal("", Text), _last_audit.c.disagreements_left, literal(None, Float)),
 )

@@ -19,10 +19,11 @@ from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import engine as engine_module
 from shared import metrics, notices
+from shared.batches import BatchFilter
 from shared.errors import LogUnavailable
 from shared.events import EventId, Status
 from shared.exporter import Exporter
-from shared.lifecycle import OnBusy
+from shared.lifecycle import MessageStatus, OnBusy
 from shared.store import Store, SubmitLimits
 from tests.integration.relay_parts import Stage, Story
 from tests.integration.test_build import GOOD, fenced, handed_over, writes
@@ -290,6 +291,30 @@ def test_the_database_tells_of_queues_and_sweepers(bench: Bench) -> None:
     assert 100 <= told.value("chatrelay_queue_oldest_seconds", queue="interactive") < 700
     assert 50 <= told.value("chatrelay_queue_oldest_seconds", queue="builds") < 100
     assert 7 <= told.value("chatrelay_sweeper_silent_seconds") < 600
+
+
+def test_what_waits_for_a_batch_is_a_queue_of_its_own(bench: Bench) -> None:
+    failed = bench.ask()
+    bench.sql("UPDATE messages SET status = 'error', error_code = 'length' WHERE id = :id", id=failed)
+    bench.store.start_batch(BatchFilter(status=MessageStatus.ERROR), rate=None, asked_by="ops")
+    bench.store.send_batch_items(limit=10, window=10)
+    told = Told(Exporter(bench.store).scrape().decode())
+    assert told.by("chatrelay_queue_depth", "queue") == {"batch": 1}
+
+
+def test_what_the_last_audit_of_everything_left_is_told(bench: Bench) -> None:
+    """Absent before one; an audit of one project says nothing of the others."""
+    assert not Told(Exporter(bench.store).scrape().decode()).has("chatrelay_audit_disagreements")
+    for project_id, left in ((None, 3), (None, 2), (bench.new_project(), 5)):
+        bench.store.keep_audit(
+            project_id=project_id,
+            began_at=bench.store.database_now(),
+            looked_at={"rows": 9},
+            found={"no_ending": left},
+            repaired={},
+            disagreements_left=left,
+        )
+    assert Told(Exporter(bench.store).scrape().decode()).value("chatrelay_audit_disagreements") == 2
 
 
 def test_the_database_is_asked_once_in_a_while_however_many_scrape(bench: Bench) -> None:
