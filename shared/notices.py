@@ -151,9 +151,12 @@ def ended(ending: Ending, entries: Iterable[Entry]) -> list[Publication]:
 
 
 def reprocess(batch: Batch) -> Publication:
-    """For operators: how far a batch has come."""
-    line = {"type": "reprocess", "batchId": str(batch.id), "status": batch.status.value, "ts": now_ms()}
-    return Publication(keys.OPS, msgspec.json.encode({**line, **msgspec.to_builtins(batch.counts)}))
+    """How far a batch has come."""
+    return _to_operators(
+        ops_events.ReprocessLine(
+            batch_id=batch.id, status=batch.status, ts=now_ms(), **msgspec.structs.asdict(batch.counts)
+        )
+    )
 
 
 def _to_operators(line: OpsLine) -> Publication:

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from shared.events import FinalizedStatus, Timing, Usage
+from shared.lifecycle import BatchStatus
 from shared.ops_records import Step, Summary
 
 
@@ -72,7 +73,22 @@ class FinalizedLine(_Line, frozen=True, kw_only=True, tag="finalized"):
     usage: Usage | None = None
 
 
-OpsLine: TypeAlias = SubmittedLine | RetriedLine | StartedLine | AttemptLine | CancelledLine | FinalizedLine
+class ReprocessLine(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="reprocess"):
+    """How far a batch has come: at its start, at most once a second while it runs, and at its end. Counts of messages."""
+
+    batch_id: UUID
+    status: BatchStatus
+    ts: int
+    waiting: int
+    sent: int
+    succeeded: int
+    failed: int
+    skipped: int
+
+
+OpsLine: TypeAlias = (
+    SubmittedLine | RetriedLine | StartedLine | AttemptLine | CancelledLine | FinalizedLine | ReprocessLine
+)
 """What is published. Who reads ignores types and fields that it does not know."""
 
 
