@@ -241,7 +241,7 @@ WELL: Final = ServerHealth(
     version=180_001,
     max_connections=97,
     used_connections=10,
-    clock=datetime.now(UTC),
+    clock=datetime(2026, 1, 1, tzinfo=UTC),
     is_read_only=False,
     stuck_transactions=0,
     refused=(),

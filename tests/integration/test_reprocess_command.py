@@ -173,7 +173,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["--status", "error", "--rate", "5"], 2, "--rate"),
     (["--batch", "x"], 2, "--batch"),
     (["--status", "error"], 1, "cannot be reached"),
-    (["--stop", str(uuid4())], 1, "cannot be reached"),
+    (["--stop", "0190a0f0-0000-7000-8000-000000000000"], 1, "cannot be reached"),
 ]
 
 
