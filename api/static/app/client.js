@@ -180,8 +180,11 @@ export class ChatRelay {
   }
 }
 
-/** One socket after the other on a path, until the server says that it is enough, or `stop()`. */
-class Line {
+/**
+ * One socket after the other on a path, until the server says that it is enough, or `stop()`. Who extends it says what is
+ * asked for (`parameters`), what becomes of a frame (`take`; false ends the socket) and of a socket's end (`afterSocket`).
+ */
+export class Line {
   constructor(client, path, { onConnection, onRefused }) {
     this.client = client;
     this.path = path;
@@ -348,7 +351,8 @@ class Watchdog {
   }
 }
 
-function query(parameters) {
+/** The query string of what is not null, with its question mark; empty where nothing is. */
+export function query(parameters) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
   return given.length ? `?${new URLSearchParams(given)}` : "";
 }
