@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ops import tokens
+from ops import tail, tokens
 from ops.surroundings import database_errors, database_url
 from shared import migrate
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(tokens.app, name="token")
+app.command(name="tail")(tail.tail)
 
 
 def main() -> None:

@@ -61,10 +61,20 @@ def database_url(environment: Mapping[str, str]) -> str:
     return url
 
 
-def _of_running_dev(environment: Mapping[str, str]) -> str:
+def redis_url(environment: Mapping[str, str]) -> str:
+    """As `database_url`, of Redis."""
+    url = environment.get("REDIS_URL") or _of_running_dev(environment, "REDIS_URL")
+    if not url:
+        leave("REDIS_URL is not set, and no `chatrelay dev` is running here", USAGE_ERROR)
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        leave("REDIS_URL: must be redis://host:port/db", USAGE_ERROR)
+    return url
+
+
+def _of_running_dev(environment: Mapping[str, str], name: str = "DATABASE_URL") -> str:
     from dev import state
 
-    return state.running_environment(state.state_directory(environment)).get("DATABASE_URL", "")
+    return state.running_environment(state.state_directory(environment)).get(name, "")
 
 
 def duration(text: str, *, option: str) -> timedelta:

@@ -6,13 +6,13 @@ its word, and an end at least once: `docs/operating.md` says who tells what.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, assert_never
 from uuid import UUID
 
 import msgspec
 
 from shared.events import FinalizedStatus, Timing, Usage
-from shared.ops_records import Summary
+from shared.ops_records import Step, Summary
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, tag_field="type"):
@@ -98,6 +98,27 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
 
 OpsEvent: TypeAlias = Ready | OpsLine | Missed
 """What a reader of the API gets."""
+
+
+def of_step(step: Step) -> OpsLine:
+    """A line as it was told, or would have been, when the step was taken."""
+    common: dict[str, Any] = {
+        "message_id": step.message_id,
+        "project_id": step.project_id,
+        "ts": int(step.at.timestamp() * 1000),
+        "model": step.model,
+    }
+    match step.kind:
+        case "submitted":
+            return Submitted(**common)
+        case "started":
+            return Started(**common, attempt=step.attempt, run=step.run)
+        case "finalized":
+            status: Any = step.status.value
+            ended = Finalized(**common, status=status, attempt=step.attempt, code=step.code, timing=step.timing)
+            return msgspec.structs.replace(ended, usage=step.usage)
+        case _:
+            assert_never(step.kind)
 
 
 TYPE: Final = r"[a-z_]{1,40}"

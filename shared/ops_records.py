@@ -162,3 +162,22 @@ class MessageOutline(_Figures, frozen=True, kw_only=True):
     rounds: list[RoundOutline]
     tool_calls: list[ToolCallOutline]
     jobs: list[JobOutline]
+
+
+StepKind: TypeAlias = Literal["submitted", "started", "finalized"]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a message's life that its row remembers."""
+
+    kind: StepKind
+    at: datetime
+    message_id: UUID
+    project_id: UUID
+    status: MessageStatus
+    code: str | None
+    model: str | None
+    attempt: int
+    run: int
+    timing: Timing | None
+    usage: Usage | None

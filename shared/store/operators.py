@@ -5,6 +5,7 @@ Nothing here reads a text. Every question is bounded: it looks at an index's new
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -38,6 +39,8 @@ from shared.ops_records import (
     Quantiles,
     Queue,
     RoundOutline,
+    Step,
+    StepKind,
     Summary,
     SweeperFigures,
     ToolCallOutline,
@@ -185,6 +188,44 @@ class OperatorStore(Transactions):
             oldest = select(window.c.id).order_by(window.c.id.desc()).offset(MOST_LOOKED_AT - 1)
             return page, connection.execute(oldest).scalar_one_or_none()
 
+    def steps_since(self, since: datetime, *, message_ids: Sequence[UUID] = (), most: int) -> tuple[list[Step], bool]:
+        """What the rows tell of the lifecycle since then, oldest first, and whether that is all that they know.
+
+        What ended, and what is unfinished, the newest `most` of each; of these messages alone, where some are named.
+        """
+        theirs = [Message.id.in_(message_ids)] if message_ids else []
+        columns: tuple[Any, ...] = (
+            Message.id,
+            Message.project_id,
+            Message.status,
+            Message.error_code,
+            Message.model,
+            Message.attempt,
+            Message.run,
+            Message.lease_owner,
+            Message.timing,
+            Message.usage,
+            Message.enqueued_at,
+            Message.claimed_at,
+            Message.updated_at,
+        )
+        questions = [
+            select(*columns)
+            .where(
+                _ASSISTANTS, Message.status.in_(_FINAL), Message.status == status, Message.updated_at >= since, *theirs
+            )
+            .order_by(Message.updated_at.desc())
+            .limit(most)
+            for status in _FINAL
+        ]
+        questions.append(
+            select(*columns).where(_IS_UNFINISHED, *theirs).order_by(Message.enqueued_at.desc()).limit(most)
+        )
+        with self._moment() as connection:
+            found = [connection.execute(question).all() for question in questions]
+        steps = [step for rows in found for row in rows for step in _steps(row) if step.at >= since]
+        return sorted(steps, key=lambda step: step.at), all(len(rows) < most for rows in found)
+
     def operator_message(self, message_id: UUID) -> MessageOutline:
         """Raises `NotFound`."""
         with self._moment() as connection:
@@ -295,6 +336,32 @@ def _message(row: Row[Any]) -> OperatorMessage:
 def _process(lease_owner: str) -> str:
     """The process of a claim, whose name is ``<process>/<number>``."""
     return lease_owner.rpartition("/")[0] or lease_owner
+
+
+def _steps(row: Row[Any]) -> Iterator[Step]:
+    """What a row remembers of what was told of it: its queueing, the claim that holds, its end."""
+
+    def step(kind: StepKind, at: datetime) -> Step:
+        return Step(
+            kind=kind,
+            at=at,
+            message_id=row.id,
+            project_id=row.project_id,
+            status=row.status,
+            code=row.error_code,
+            model=row.model,
+            attempt=row.attempt,
+            run=row.run,
+            timing=None if row.timing is None else msgspec.convert(row.timing, Timing),
+            usage=usage(row.usage),
+        )
+
+    if row.enqueued_at is not None:
+        yield step("submitted", row.enqueued_at)
+    if row.claimed_at is not None and row.lease_owner is not None:
+        yield step("started", row.claimed_at)
+    if row.status in _FINAL:
+        yield step("finalized", row.updated_at)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------
