@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from flask import Flask
 
 from api import (
+    batches,
     docs,
     errors,
     health,
@@ -52,6 +53,7 @@ CALLS: Final[tuple[Call, ...]] = (
     *streams.calls,
     *tickets.calls,
     *operators.calls,
+    *batches.calls,
     *health.calls,
     *page.calls,
     *protocols.DOCUMENTED,

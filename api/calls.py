@@ -186,6 +186,7 @@ PATH_PARTS: Final[Mapping[str, PathPart]] = {
     "projectId": _ID,
     "messageId": _ID,
     "jobId": _ID,
+    "batchId": _ID,
     "responseId": PathPart(
         read=lambda text: requests.path_id(text.removeprefix("resp_")),
         schema={"type": "string", "pattern": "^(resp_)?[0-9a-f-]{36}$"},

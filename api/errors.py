@@ -37,6 +37,7 @@ STATUSES: Final[Mapping[type[ChatrelayError], int]] = {
     errors.AlreadyFinal: 409,
     errors.NotFinal: 409,
     errors.NotBuilt: 409,
+    errors.BatchOver: 409,
     errors.PatchRejected: 409,
     errors.NothingToUndo: 409,
     errors.NothingToRedo: 409,

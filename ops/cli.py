@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ops import tail, tokens
+from ops import reprocess, tail, tokens
 from ops.surroundings import database_errors, database_url
 from shared import migrate
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(tokens.app, name="token")
 app.command(name="tail")(tail.tail)
+app.command(name="reprocess")(reprocess.reprocess)
 
 
 def main() -> None:

@@ -9,17 +9,29 @@ from uuid import UUID
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.utils.scheduling import priority_cycle
 
 from shared import keys
 
 RUN_MESSAGE = "chatrelay.run_message"
 BUILD_COMPONENT = "chatrelay.build_component"
+RUN_BATCH = "chatrelay.run_batch"
 
 _log = logging.getLogger(__name__)
 
 
 ANSWERED_WITHIN_S = 2.0
 """A broker that takes longer to take a bell is away."""
+
+
+class InteractiveFirst(priority_cycle):
+    """The order in which a worker asks its queues: a batch's bell is heard once no other waits.
+
+    kombu's own order is a round, in which every second bell would be a batch's.
+    """
+
+    def consume(self, n: int) -> list[str]:
+        return sorted(self.items[:n], key=lambda queue: queue == keys.BATCH_QUEUE)
 
 
 def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
@@ -51,6 +63,7 @@ def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,  # a Redis that refuses to write, being full, ends no worker
         broker_transport_options={
+            "queue_order_strategy": InteractiveFirst,
             "ack_emulation": False,
             "socket_timeout": ANSWERED_WITHIN_S,
             "socket_connect_timeout": ANSWERED_WITHIN_S,
@@ -70,9 +83,13 @@ class Doorbell:
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
 
-    def ring(self, message_id: UUID, *, queue: str = keys.INTERACTIVE_QUEUE) -> bool:
+    def ring(self, message_id: UUID) -> bool:
         """Call a worker. Whether the bell was handed to the broker, as far as one can know."""
-        return self._send(RUN_MESSAGE, message_id, queue)
+        return self._send(RUN_MESSAGE, message_id, keys.INTERACTIVE_QUEUE)
+
+    def ring_for_batch(self, message_id: UUID) -> bool:
+        """Call a worker to a message of a batch, as `ring` to another: it takes it as far as it has slots for batches."""
+        return self._send(RUN_BATCH, message_id, keys.BATCH_QUEUE)
 
     def ring_builder(self, message_id: UUID) -> bool:
         """Call a builder, as `ring` does a worker."""

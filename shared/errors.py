@@ -163,6 +163,12 @@ class InvalidSchema(Refused):
     code = "invalid_schema"
 
 
+class BatchOver(Refused):
+    """The batch is over: it was stopped, or nothing of it waits any more."""
+
+    code = "batch_over"
+
+
 # --- what a worker meets ----------------------------------------------------------------------------------------
 
 

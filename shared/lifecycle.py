@@ -53,6 +53,27 @@ class JobStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class BatchStatus(StrEnum):
+    """Of a batch that reprocesses messages. `done` and `stopped` begin no further item."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    DONE = "done"
+
+
+class ItemState(StrEnum):
+    """What became of one message of a batch."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    """Put back in the queue, or rung for; not final yet."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """Left alone: the item's `reason` says why."""
+
+
 class OnBusy(StrEnum):
     """What the next message does while an assistant message of its project is pending."""
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Enum,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.lifecycle import JobStatus, MemberRole, MessageKind, MessageStatus, Role
+from shared.lifecycle import BatchStatus, ItemState, JobStatus, MemberRole, MessageKind, MessageStatus, Role
 
 
 class Base(DeclarativeBase):
@@ -134,6 +135,7 @@ class Message(Base):
     lease_until: Mapped[datetime | None] = mapped_column(_MaybeTime)
     queue_number: Mapped[int | None] = mapped_column(BigInteger)
     waits: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))  # false: runs beside others
+    batch_id: Mapped[uuid.UUID | None] = mapped_column(UUID(as_uuid=True))  # of the batch that began this run's last go
     rung_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
     last_event_id: Mapped[str | None] = mapped_column(Text)  # the last that the row knows of
@@ -176,6 +178,14 @@ class Message(Base):
             "enqueued_at",
             postgresql_where=text("status = 'building' AND lease_owner IS NULL"),
         ),
+        # what a worker that is free for batches takes next
+        Index(
+            "ix_messages_batch",
+            "rung_at",
+            postgresql_where=text("status = 'pending' AND lease_owner IS NULL AND batch_id IS NOT NULL"),
+        ),
+        # what a batch is made of
+        Index("ix_messages_unsuccessful", "updated_at", postgresql_where=text("status IN ('error', 'cancelled')")),
         Index("ix_messages_lease", "lease_until", postgresql_where=text("lease_owner IS NOT NULL")),
         Index("ix_messages_ending", "updated_at", postgresql_where=text("NOT ending_appended")),
         # a worker's renewal
@@ -267,6 +277,59 @@ class ComponentJob(Base):
     created_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _now()
     __table_args__ = (Index("ix_component_jobs_page", "project_id", "id"),)
+
+
+class Batch(Base):
+    """Messages that are answered again together; its items say what became of each."""
+
+    __tablename__ = "batches"
+    id: Mapped[uuid.UUID] = _id()
+    status: Mapped[BatchStatus] = mapped_column(_enum(BatchStatus, "batch_status"))
+    filter: Mapped[Any] = mapped_column(_Json)
+    rate: Mapped[float | None] = mapped_column(Float)  # items a second; null: as the window allows
+    asked_by: Mapped[str] = mapped_column(Text)
+    idempotency_key: Mapped[str | None] = mapped_column(Text)
+    body_sha256: Mapped[bytes | None] = mapped_column(LargeBinary)
+    paced_at: Mapped[datetime] = _now()  # what was sent is paid for until then
+    sent_at: Mapped[datetime | None] = mapped_column(_MaybeTime)  # its turn among batches: the longest ago goes first
+    told: Mapped[Any] = mapped_column(_Json, nullable=True)  # what operators were told last
+    told_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
+    created_at: Mapped[datetime] = _now()
+    ended_at: Mapped[datetime | None] = mapped_column(_MaybeTime)  # nothing of it is unfinished
+    __table_args__ = (
+        Index("uq_batches_idempotency", "asked_by", "idempotency_key", unique=True),
+        Index("ix_batches_unfinished", "sent_at", postgresql_where=text("ended_at IS NULL")),
+    )
+
+
+class BatchItem(Base):
+    """One message of a batch. It outlives the message, so that a batch accounts for all that it began with."""
+
+    __tablename__ = "batch_items"
+    batch_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    message_id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True)
+    project_id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True))
+    model: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[ItemState] = mapped_column(_enum(ItemState, "item_state"))
+    first_code: Mapped[str | None] = mapped_column(Text)  # with which the message was found
+    code: Mapped[str | None] = mapped_column(Text)  # with which it ended again
+    reason: Mapped[str | None] = mapped_column(Text)  # why it was skipped
+    run: Mapped[int] = mapped_column(Integer)  # the message's, that goes on
+    tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # of that run, in batches, this one too
+    sent_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
+    ended_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
+    __table_args__ = (
+        # nobody is in two unfinished batches
+        Index(
+            "uq_batch_items_unfinished",
+            "message_id",
+            unique=True,
+            postgresql_where=text("state IN ('waiting', 'sent')"),
+        ),
+        Index("ix_batch_items_message", "message_id"),
+        Index("ix_batch_items_state", "batch_id", "state", "message_id"),
+        Index("ix_batch_items_sent", "message_id", postgresql_where=text("state = 'sent'")),
+    )
 
 
 class SweeperSign(Base):

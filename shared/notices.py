@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from shared import events, keys, ops_events
+from shared.batches import Batch
 from shared.event_log import Entry, Publication
 from shared.events import EventId, StreamEvent
 from shared.lifecycle import JobStatus, MessageStatus
@@ -159,6 +160,12 @@ def ending(ended_: Ending, entries: Iterable[Entry]) -> list[Publication]:
     entries = list(entries)
     told = [] if ended_.job is None else [job_changed(ended_.job)]
     return [*lifecycle(ended_.project_id, entries), *told, *ended(ended_, entries)]
+
+
+def reprocess(batch: Batch) -> Publication:
+    """For operators: how far a batch has come."""
+    line = {"type": "reprocess", "batchId": str(batch.id), "status": batch.status.value, "ts": now_ms()}
+    return Publication(keys.OPS, msgspec.json.encode({**line, **msgspec.to_builtins(batch.counts)}))
 
 
 def ready(version: int, newest_message_id: UUID | None) -> bytes:

@@ -259,6 +259,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     first_token_ms: int | None
     content: str
     """The text of the stored rounds."""
+    is_of_a_batch: bool
+    """Nobody waits for it but a batch."""
     rounds: tuple[StoredRound, ...]
     effects: tuple[ToolEffect, ...]
     """The calls of this run that were made, in order."""

@@ -75,6 +75,16 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(
         100, alias="CHATRELAY_WORKER_CONCURRENCY", ge=1, description="messages that one worker streams at a time"
     )
+    batch_share: float = Field(
+        0.5,
+        alias="CHATRELAY_BATCH_SHARE",
+        gt=0,
+        lt=1,
+        description="of a worker's messages at a time, the share that batches may take; one is always left to people",
+    )
+    batch_window: int = Field(
+        200, alias="CHATRELAY_BATCH_WINDOW", ge=1, description="messages of batches that are unfinished at a time"
+    )
     api_threads: int = Field(16, alias="CHATRELAY_API_THREADS", ge=2, description="request threads of one API process")
     heartbeat_socket_s: float = Field(
         25.0, alias="CHATRELAY_SOCKET_HEARTBEAT_S", gt=0, description="seconds of silence before a socket is pinged"

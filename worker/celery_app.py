@@ -6,6 +6,7 @@ celery --app worker.celery_app:app worker --pool prefork ...      builds compone
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -30,6 +31,8 @@ from worker.model import Model
 from worker.streams import StreamLoop
 from worker.tools import Registry
 from worker.watch import Watch
+
+_log = logging.getLogger(__name__)
 
 SQL_CONNECTIONS = 20
 """Threads wait for streams, not for Postgres: a few connections serve them all."""
@@ -117,6 +120,7 @@ def make_app(environment: Any) -> Celery:
         queues = set(instance.app.amqp.queues.consume_from)
         if {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & queues:
             start(SQL_CONNECTIONS)
+            allow_batches(instance.concurrency)
             watch(instance, queues, drain)
         if keys.BUILDS_QUEUE in queues:
             compiler = Compiler.installed()
@@ -131,6 +135,12 @@ def make_app(environment: Any) -> Celery:
             signals.worker_process_init.connect(set_up_child, weak=False)
             signals.worker_shutting_down.connect(parent.drain, weak=False)
             watch(instance, queues, parent.drain)
+
+    def allow_batches(concurrency: int) -> None:
+        slots = tasks.slots_for_batches(concurrency, read.batch_share)
+        if not slots:
+            _log.warning("a worker with one slot takes no messages of batches: it is left to people")
+        tasks.batch_slots = threading.Semaphore(slots)
 
     def watch(instance: Any, queues: set[str], drain: Callable[[], object]) -> None:
         """Begins once bells are listened for. Celery's own counters say what it hears."""

@@ -22,6 +22,7 @@ from shared.engine import make_engine
 from shared.errors import LogUnavailable, StoreUnavailable
 from shared.event_log import EventLog
 from shared.store import Lapsed, Store
+from worker.batches import BatchDriver
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Sweeper:
         self._log = log
         self._doorbell = doorbell
         self._settings = read
+        self._batches = BatchDriver(store, log, doorbell, read)
         self._healthy_since: float | None = None
         self._answered_at = 0.0
 
@@ -58,6 +60,7 @@ class Sweeper:
         if redis_is_up:
             self._append_endings()
             self._ring()
+            self._batches.step()
 
     def _note_answer(self, now: float) -> None:
         """Where the database was silent, or this process stopped, the workers get a whole lease to renew what is theirs."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from threading import Semaphore
 from uuid import UUID
 
 from celery import Celery
 
-from shared.doorbell import BUILD_COMPONENT, RUN_MESSAGE
+from shared.doorbell import BUILD_COMPONENT, RUN_BATCH, RUN_MESSAGE
 from shared.errors import StoreUnavailable
 from worker.build import run_build
 from worker.compiler import Compiler
@@ -22,30 +23,67 @@ workshop: Workshop | None = None
 compiler: Compiler | None = None
 """A builder's, set with its clients."""
 
+batch_slots: Semaphore | None = None
+"""The turns of batches that this process runs at a time, set with its clients; the others are left to people."""
+
+
+def slots_for_batches(concurrency: int, share: float) -> int:
+    """Of a worker's slots, those that batches may take: at least one, and all but one at most. None of a single one."""
+    return min(concurrency - 1, max(1, int(concurrency * share)))
+
+
+def _may_take() -> bool:
+    if workshop is None or workshop.leases.is_draining:
+        return False
+    # what it can't stream it must not take; the bell is rung again
+    return workshop.streams.silent_s <= workshop.settings.lease_s / 2
+
+
+def _answer(message_id: UUID) -> None:
+    """Live the message's turn, if it is there to be taken; no error gets out."""
+    assert workshop is not None
+    try:
+        run_turn(workshop, message_id)
+    except StoreUnavailable:
+        _log.warning("bell for %s not answered: the database is away", message_id)
+    except Exception:
+        # handed back with a try less; the sweeper rings again, or ends the message as worker_lost
+        _log.exception("the turn of message %s broke", message_id)
+
+
+def _next_of_a_batch() -> UUID | None:
+    assert workshop is not None
+    try:
+        return workshop.store.next_of_a_batch()
+    except StoreUnavailable:
+        return None  # the sweeper rings
+
 
 def register(app: Celery) -> None:
     @app.task(name=RUN_MESSAGE)  # type: ignore[untyped-decorator]  # celery is untyped
     def run_message(message_id: str) -> None:
         """A bell: look whether the message is there to be taken."""
-        if workshop is None or workshop.leases.is_draining:
-            return
-        if workshop.streams.silent_s > workshop.settings.lease_s / 2:
-            return  # what it can't stream it must not take; the bell is rung again
+        if _may_take():
+            _answer(UUID(message_id))
+
+    @app.task(name=RUN_BATCH)  # type: ignore[untyped-decorator]  # celery is untyped
+    def run_batch(message_id: str) -> None:
+        """A bell of a batch: take the message and then others of batches, one after another, while there is a slot for it."""
+        if batch_slots is None or not batch_slots.acquire(blocking=False):
+            return  # those who have the slots go on to what waits
         try:
-            run_turn(workshop, UUID(message_id))
-        except StoreUnavailable:
-            _log.warning("bell for %s not answered: the database is away", message_id)
-        except Exception:
-            # handed back with a try less; the sweeper rings again, or ends the message as worker_lost
-            _log.exception("the turn of message %s broke", message_id)
+            following: UUID | None = UUID(message_id)
+            while following is not None and _may_take():
+                _answer(following)
+                following = _next_of_a_batch()
+        finally:
+            batch_slots.release()
 
     @app.task(name=BUILD_COMPONENT)  # type: ignore[untyped-decorator]  # celery is untyped
     def build_component(message_id: str) -> None:
         """A bell: look whether the message's component is there to be built."""
-        if workshop is None or compiler is None or workshop.leases.is_draining:
+        if workshop is None or compiler is None or not _may_take():
             return
-        if workshop.streams.silent_s > workshop.settings.lease_s / 2:
-            return  # as a turn: the bell is rung again
         try:
             run_build(workshop, compiler, UUID(message_id))
         except StoreUnavailable:

@@ -162,6 +162,8 @@ class Turn(Held):
         """
         try:
             append_ending(self._store, self._workshop.log, ending)
+            if self._claim.is_of_a_batch:
+                return  # the sweeper calls the builders, as they have room; and nobody waited for it
             if ending.status is MessageStatus.BUILDING:
                 self._workshop.doorbell.ring_builder(ending.message_id)
             following = self._store.next_in_line(ending.project_id)
@@ -349,6 +351,12 @@ class Turn(Held):
     def _shown_calls(self) -> tuple[ToolCall, ...]:
         """The calls as an attempt's snapshot shows them: those that were made. Another is shown when it starts."""
         return tuple(effect.call for effect in self._effects)
+
+    def _ring_again(self) -> None:
+        if self._claim.is_of_a_batch:
+            self._workshop.doorbell.ring_for_batch(self._lease.message_id)
+        else:
+            super()._ring_again()
 
     def _job_id(self) -> str | None:
         """The component job that this run has started."""

@@ -6,6 +6,8 @@ Rows are locked in one order, a project's before its messages'. No transaction i
 from __future__ import annotations
 
 from shared.store.access import AccessStore
+from shared.store.batch_driving import BatchDrivingStore
+from shared.store.batches import BatchStore
 from shared.store.builds import BuildStore
 from shared.store.history import HistoryStore
 from shared.store.members import MemberStore
@@ -41,6 +43,8 @@ class Store(
     TurnStore,
     BuildStore,
     SweepStore,
+    BatchStore,
+    BatchDrivingStore,
     WatchStore,
     OperatorStore,
 ):

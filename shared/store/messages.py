@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Uuid, bindparam, func, insert, or_, select, update
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    Row,
+    Uuid,
+    bindparam,
+    case,
+    cast,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
+from shared.batches import CANCELLED
 from shared.errors import (
     AlreadyFinal,
     Busy,
@@ -21,9 +36,9 @@ from shared.errors import (
     TooManyUnfinished,
 )
 from shared.events import EventId
-from shared.lifecycle import FINAL, UNFINISHED, JobStatus, MessageKind, MessageStatus, OnBusy, Role
-from shared.models import IdempotencyKey, Member, Message, Project, User
-from shared.records import Cancelling, Principal, ReaderRow, Submitted
+from shared.lifecycle import FINAL, UNFINISHED, ItemState, JobStatus, MessageKind, MessageStatus, OnBusy, Role
+from shared.models import BatchItem, IdempotencyKey, Member, Message, Project, User
+from shared.records import Cancelling, Principal, ReaderRow, StoredRound, Submitted
 from shared.records import Message as MessageRecord
 from shared.store.job_rows import write_job
 from shared.store.projects import EDITORS, lock_project, role_in
@@ -52,9 +67,49 @@ _SHOWN: Final = select(*MESSAGE_COLUMNS).where(
 )
 _LOCK_USER: Final = select(User.id).where(User.id == _user).with_for_update(key_share=True)
 _UNFINISHED: Final = (
-    select(func.count()).select_from(Message).where(Message.author_id == _user, Message.status.in_(UNFINISHED))
+    select(func.count())
+    .select_from(Message)
+    # what a batch does is on nobody's account
+    .where(Message.author_id == _user, Message.status.in_(UNFINISHED), Message.batch_id.is_(None))
 )
 _TAKE_NUMBER: Final = update(Project).where(Project.id == bindparam("project", type_=Uuid()))
+_PUT_BACK: Final = (
+    update(Message)
+    .where(Message.id == bindparam("message", type_=Uuid()))
+    .values(
+        error_code=None,
+        timing=None,
+        tries=0,
+        cancel_requested_at=None,
+        ending=None,
+        ending_appended=True,
+        enqueued_at=func.clock_timestamp(),
+        claimed_at=None,
+        first_token_ms=None,
+        # who puts a message of a batch back rings as workers have room
+        rung_at=case((bindparam("is_rung", type_=Boolean()), func.now())),
+        updated_at=func.now(),
+    )
+)
+"""The other columns are said where it is executed."""
+ITEM_END: Final[Mapping[str, Any]] = {
+    "state": cast(
+        case((Message.status == MessageStatus.SUCCESS, ItemState.SUCCEEDED.value), else_=ItemState.FAILED.value),
+        BatchItem.state.type,
+    ),
+    "code": case((Message.status == MessageStatus.CANCELLED, CANCELLED), else_=Message.error_code),
+    "ended_at": Message.updated_at,
+}
+"""What a final message says of the item that it was."""
+_NOTE_BATCH_END: Final = (
+    update(BatchItem)
+    .where(
+        BatchItem.message_id == bindparam("message", type_=Uuid()),
+        BatchItem.message_id == Message.id,
+        BatchItem.state == ItemState.SENT,
+    )
+    .values(ITEM_END)
+)
 
 
 class MessageStore(Transactions):
@@ -219,7 +274,7 @@ class MessageStore(Transactions):
         with self._transaction() as connection:
             seen = _seen(connection, principal, message_id, Message.project_id)
             project = lock_project(connection, principal, seen.project_id, EDITORS)
-            return put_back(
+            return queue_again(
                 connection,
                 project,
                 message_id,
@@ -228,7 +283,7 @@ class MessageStore(Transactions):
             )
 
 
-def put_back(
+def queue_again(
     connection: Connection,
     project: Row[Any],
     message_id: UUID,
@@ -247,44 +302,62 @@ def put_back(
         raise NotFinal
     check()
     number, _ = _take_number(connection, project, OnBusy.QUEUE)
+    if row.batch_id is not None:
+        note_batch_end(connection, message_id)  # what comes now is no more the batch's
+    put_back(connection, row, queue_number=number, author_id=author_id or row.author_id)
+    renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
+    return message_records(connection, [renewed])[0]
+
+
+def put_back(
+    connection: Connection,
+    row: Row[Any],
+    *,
+    queue_number: int,
+    author_id: UUID | None,
+    batch_id: UUID | None = None,
+    stored: Sequence[StoredRound] | None = None,
+) -> None:
+    """Put a final message, whose whole row is locked and given, back in the queue, as `MessageStore.retry` says.
+
+    It counts for `author_id`. One of a batch waits for nobody, nobody waits for it, and it counts for nobody. `stored`: its
+    run's stored rounds, where they were read.
+    """
     again = row.status is MessageStatus.SUCCESS
     job = None
     if row.job_id is not None and not again:  # its turn was over: the component is what failed
         job = write_job(connection, row.job_id, status=JobStatus.PENDING, phase=None, tries=0, error=None)
-    kept = [] if again else stored_rounds(connection, [message_id])[message_id]
-    counted = [] if job is not None or row.usage is None else [stored.usage for stored in kept if stored.usage]
-    # a row's tokens are of the day on which it was enqueued
-    spent = row.total_tokens if row.enqueued_at >= _midnight() else 0
+    if stored is None and not again:
+        stored = stored_rounds(connection, [row.id])[row.id]
+    kept = [] if again or stored is None else stored
+    counted = [] if job is not None or row.usage is None else [one.usage for one in kept if one.usage]
+    # a row's tokens are of the day on which it was enqueued, and those of a batch are nobody's
+    is_theirs = row.enqueued_at >= _midnight() and (row.batch_id is None or batch_id is not None)
+    spent = row.total_tokens if is_theirs else 0
     connection.execute(
-        update(Message)
-        .where(Message.id == message_id)
-        .values(
-            author_id=author_id or Message.author_id,
-            run=row.run + 1 if again else row.run,
-            status=MessageStatus.PENDING if job is None else MessageStatus.BUILDING,
-            kind=MessageKind.STATUS if job is None else MessageKind.TOOL_RESULT,
-            content=joined([stored.text for stored in kept]),
-            job_id=None if again else Message.job_id,
-            error_code=None,
-            usage=None if job is None else Message.usage,
+        _PUT_BACK,
+        {
+            "message": row.id,
+            "author_id": author_id,
+            "batch_id": batch_id,
+            "is_rung": batch_id is None,
+            "run": row.run + 1 if again else row.run,
+            "status": MessageStatus.PENDING if job is None else MessageStatus.BUILDING,
+            "kind": MessageKind.STATUS if job is None else MessageKind.TOOL_RESULT,
+            "content": joined([one.text for one in kept]),
+            "job_id": None if again else row.job_id,
+            "usage": None if job is None else row.usage,
             # the run's end counts its stored rounds again
-            total_tokens=spent - sum(usage.total_tokens for usage in counted),
-            timing=None,
-            tries=0,
-            cancel_requested_at=None,
-            ending=None,
-            ending_appended=True,
-            queue_number=number,
-            waits=True,
-            enqueued_at=func.clock_timestamp(),
-            claimed_at=None,
-            first_token_ms=None,
-            rung_at=func.now(),
-            updated_at=func.now(),
-        )
+            "total_tokens": spent - sum(usage.total_tokens for usage in counted),
+            "queue_number": queue_number,
+            "waits": batch_id is None,
+        },
     )
-    renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
-    return message_records(connection, [renewed])[0]
+
+
+def note_batch_end(connection: Connection, message_id: UUID) -> None:
+    """How a final message ended, where a batch has it among those that it sent."""
+    connection.execute(_NOTE_BATCH_END, {"message": message_id})
 
 
 def joined(texts: Sequence[str]) -> str:
@@ -350,7 +423,9 @@ def _check_limits(connection: Connection, principal: Principal, limits: SubmitLi
     if limits.max_tokens_per_day is not None:
         used = connection.execute(
             select(func.coalesce(func.sum(Message.total_tokens), 0)).where(
-                Message.author_id == principal.user_id, Message.enqueued_at >= _midnight()
+                Message.author_id == principal.user_id,
+                Message.enqueued_at >= _midnight(),
+                Message.batch_id.is_(None),
             )
         ).scalar_one()
         if used >= limits.max_tokens_per_day:
@@ -370,7 +445,11 @@ def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> 
         return number, ()
     pending = connection.execute(
         select(Message.id, Message.queue_number, Message.claimed_at)
-        .where(Message.project_id == project.id, Message.status == MessageStatus.PENDING)
+        .where(
+            Message.project_id == project.id,
+            Message.status == MessageStatus.PENDING,
+            Message.batch_id.is_(None),  # what a batch does stands in nobody's way
+        )
         .order_by(Message.queue_number)
         .with_for_update()  # who waits must not be claimed while it is moved up
     ).all()
@@ -396,6 +475,7 @@ def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> 
             Message.project_id == project.id,
             Message.status == MessageStatus.PENDING,
             Message.claimed_at.is_(None),
+            Message.batch_id.is_(None),
         )
         .values(queue_number=Message.queue_number + 1)
     )

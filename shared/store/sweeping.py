@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, not_, or_, select, text, update
+from sqlalchemy import and_, delete, func, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.events import EventId, Snapshot
@@ -21,7 +21,7 @@ from shared.records import Ending
 from shared.store.builds import buildable
 from shared.store.rows import made_calls, stored_rounds, usage
 from shared.store.transactions import Transactions
-from shared.store.turn_statements import CLAIMABLE, CLOCKS
+from shared.store.turn_statements import CLOCKS, OF_A_BATCH, WAITED_FOR
 from shared.store.turns import timing, write_ending
 
 
@@ -83,12 +83,16 @@ class SweepStore(Transactions):
             ]
 
     def ring_for(self, *, limit: int, again_s: float) -> list[UUID]:
-        """Messages whose turn it is and that nobody took, each at most once in `again_s`; marked as rung for."""
-        return self._rung(CLAIMABLE, limit, again_s)
+        """Messages whose turn it is and that nobody took, each at most once in `again_s`; marked as rung for. No batch's."""
+        return self._rung(WAITED_FOR, limit, again_s)
 
     def ring_builders_for(self, *, limit: int, again_s: float) -> list[UUID]:
-        """Messages whose component nobody builds, each at most once in `again_s`; marked as rung for."""
-        return self._rung(buildable(), limit, again_s)
+        """Messages whose component nobody builds, each at most once in `again_s`; marked as rung for. No batch's."""
+        return self._rung(and_(buildable(), Message.batch_id.is_(None)), limit, again_s)
+
+    def ring_batches_for(self, *, limit: int, again_s: float) -> list[UUID]:
+        """Of batches, as `ring_for`."""
+        return self._rung(OF_A_BATCH, limit, again_s)
 
     def _rung(self, waiting: Any, limit: int, again_s: float) -> list[UUID]:
         with self._transaction() as connection:
@@ -230,10 +234,10 @@ class SweepStore(Transactions):
             ]
 
     def longest_wait_s(self) -> float:
-        """Seconds for which the oldest message whose turn it is has waited for a worker; 0 where none waits."""
+        """Seconds for which the oldest message whose turn it is, no batch's, has waited for a worker; 0 where none waits."""
         with self._transaction() as connection:
             waited = func.extract("epoch", func.clock_timestamp() - Message.enqueued_at)
-            return float(connection.execute(select(func.coalesce(func.max(waited), 0)).where(CLAIMABLE)).scalar_one())
+            return float(connection.execute(select(func.coalesce(func.max(waited), 0)).where(WAITED_FOR)).scalar_one())
 
     def sweeper_came_round(self, name: str) -> None:
         """A sweeper's sign of life, at the begin of each round. Signs of those that are gone are forgotten after a day."""

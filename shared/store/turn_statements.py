@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Integer, Interval, Text, Uuid, and_, bindparam, case, exists, func, or_, select, update
@@ -26,9 +27,10 @@ _IS_FIRST: Final = or_(
         _earlier.project_id == Message.project_id,
         _earlier.status == MessageStatus.PENDING,
         _earlier.queue_number < Message.queue_number,
+        _earlier.batch_id.is_(None),
     ),
 )
-"""It waits for nobody, or nobody that is pending stands before it in its project."""
+"""It waits for nobody, or nobody that is pending, but for a batch's, stands before it in its project."""
 
 CLAIMABLE: Final = and_(
     Message.status == MessageStatus.PENDING,
@@ -40,6 +42,11 @@ CLAIMABLE: Final = and_(
 
 A lease that ran out is taken by the sweeper first, which counts the try.
 """
+
+WAITED_FOR: Final = and_(CLAIMABLE, Message.batch_id.is_(None))
+"""Whose turn it is, and somebody waits for it."""
+OF_A_BATCH: Final = and_(CLAIMABLE, Message.batch_id.is_not(None))
+"""Whose turn it is, and only a batch waits for it."""
 
 CLAIM: Final = (
     update(Message)
@@ -62,6 +69,7 @@ CLAIM: Final = (
         Message.model,
         Message.content,
         Message.first_token_ms,
+        Message.batch_id,
         func.extract("epoch", func.clock_timestamp() - Message.claimed_at).label("run_age_s"),
         func.extract("epoch", func.clock_timestamp() - Message.enqueued_at).label("enqueued_age_s"),
     )
@@ -170,8 +178,27 @@ NEXT_IN_LINE: Final = (
     .where(
         Message.id.in_(
             select(Message.id)
-            .where(Message.project_id == _project, CLAIMABLE)
+            .where(Message.project_id == _project, WAITED_FOR)
             .order_by(Message.queue_number)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(rung_at=func.now())
+    .returning(Message.id)
+)
+
+NEXT_OF_A_BATCH: Final = (
+    update(Message)
+    .where(
+        Message.id.in_(
+            select(Message.id)
+            .where(
+                OF_A_BATCH,
+                # whom it was last told to has a moment to claim it
+                or_(Message.rung_at.is_(None), Message.rung_at < func.now() - timedelta(seconds=1)),
+            )
+            .order_by(Message.rung_at.nulls_first())
             .limit(1)
             .with_for_update(skip_locked=True)
         )

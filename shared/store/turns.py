@@ -126,6 +126,7 @@ class TurnStore(Transactions):
             enqueued_age_s=float(row.enqueued_age_s),
             first_token_ms=row.first_token_ms,
             content=row.content,
+            is_of_a_batch=row.batch_id is not None,
             rounds=tuple(rounds),
             effects=tuple(effects),
         )
@@ -390,8 +391,13 @@ class TurnStore(Transactions):
         with self._statement() as connection:
             connection.execute(statements.NOTE_APPENDED, {"message": message_id, "last": str(last_event_id)})
 
+    def next_of_a_batch(self) -> UUID | None:
+        """A message of any batch that nobody has taken, marked as rung for; None where there is none."""
+        with self._statement() as connection:
+            return connection.execute(statements.NEXT_OF_A_BATCH).scalar_one_or_none()
+
     def next_in_line(self, project_id: UUID) -> UUID | None:
-        """The project's message whose turn has come, marked as rung for; None where there is none."""
+        """The project's message whose turn has come and that is no batch's, marked as rung for; None where there is none."""
         with self._statement() as connection:
             return connection.execute(statements.NEXT_IN_LINE, {"project": project_id}).scalar_one_or_none()
 

@@ -15,7 +15,8 @@ from sqlalchemy import Engine, text
 from api.app import CALLS, ROUTES
 from api.calls import Access, Call
 from api.refusals import Unauthorized
-from shared.lifecycle import MemberRole
+from shared.batches import BatchFilter
+from shared.lifecycle import MemberRole, MessageStatus
 from tests.integration.api_parts import JSON_PATCH, Api, Person, answered, job_made, refused, refused_in_words
 
 GUARDED = [call for call in CALLS if call.access is not Access.ANYBODY and not call.is_socket]
@@ -28,6 +29,7 @@ BODIES: dict[str, Any] = {
     "submit_message": {"content": "x"},
     "create_ticket": {"path": "/v1/messages/{messageId}/events"},
     "put_member": {"role": "viewer"},
+    "reprocess": {"status": "error"},
     "ai_chat": {"messages": [{"role": "user", "id": "m", "parts": [{"type": "text", "text": "x"}]}]},
 }
 """A valid body for each call that has one; a new call without one fails here."""
@@ -68,7 +70,16 @@ def try_call(call: Call, person: Person, ids: dict[str, str], *, method: str | N
 def everything(engine: Engine) -> list[Any]:
     """What a stranger's call must not change."""
     with engine.connect() as connection:
-        tables = ("projects", "messages", "document_versions", "members", "tickets", "users", "component_jobs")
+        tables = (
+            "projects",
+            "messages",
+            "document_versions",
+            "members",
+            "tickets",
+            "users",
+            "component_jobs",
+            "batches",
+        )
         return [connection.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all() for table in tables]
 
 
@@ -164,6 +175,26 @@ def test_an_id_that_is_none_names_nothing(api: Api, call: Call) -> None:
         path = garbage.join(re.split(r"\{\w+\}", call.path))
         response = person.call(call.method, path, body=body, media_type=call.body_media_type)
         refused_in_words(call, response, 404, "not_found")
+
+
+@pytest.mark.parametrize("call", OF_OPERATORS, ids=lambda call: call.name)
+def test_operators_calls_need_their_scope_and_no_membership(api: Api, engine: Engine, call: Call) -> None:
+    """Whoever lacks the scope is told so, whether or not the thing is there, and nothing changes."""
+    owner = api.person()
+    project = owner.project()
+    owner.pair(project["id"])
+    operator = Person(api.app, "operator", api.store.create_token("operator", scopes=frozenset({"ops"}))[0])
+    wanted = BatchFilter(status=MessageStatus.ERROR)
+    batch, _ = api.store.start_batch(wanted, rate=None, asked_by="somebody")
+    before = everything(engine)
+    for ids in ({"batchId": str(batch.id)}, {"batchId": str(uuid.uuid4())}):
+        refused(try_call(call, owner, ids), 403, "missing_scope")
+    assert everything(engine) == before
+    response = try_call(call, operator, {"batchId": str(batch.id)})
+    assert response.status_code < 300, response.data
+    if call.path_parts:
+        for unreal in (str(uuid.uuid4()), "1", "%00"):
+            refused(try_call(call, operator, {"batchId": unreal}), 404, "not_found")
 
 
 @pytest.mark.parametrize("role", MemberRole)

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from shared import migrate
 from shared.engine import make_engine, sqlalchemy_url
-from shared.lifecycle import JobStatus, MemberRole, MessageKind, MessageStatus, Role
+from shared.lifecycle import BatchStatus, ItemState, JobStatus, MemberRole, MessageKind, MessageStatus, Role
 from shared.models import Base
 
 _ENUMS: dict[str, type[enum.StrEnum]] = {
@@ -23,6 +23,8 @@ _ENUMS: dict[str, type[enum.StrEnum]] = {
     "message_role": Role,
     "member_role": MemberRole,
     "job_status": JobStatus,
+    "batch_status": BatchStatus,
+    "item_state": ItemState,
 }
 
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
+from shared.batches import BatchFilter
 from shared.lifecycle import ErrorCode, MessageStatus, OnBusy
+from shared.outcomes import Failed
 from shared.store import Store, Wanted
 from tests.integration.store_parts import LIMITS, MAX_TRIES, Scene
 
@@ -32,6 +34,11 @@ def scene(store: Store, engine: Engine) -> Scene:
         user=made.principal.user_id,
         count=_OLD_MESSAGES,
     )
+    # one that a batch is at, one that has failed since
+    for _ in range(2):
+        made.ended(Failed(content="", code=ErrorCode.LENGTH))
+        store.start_batch(BatchFilter(status=MessageStatus.ERROR), rate=None, asked_by="ops")
+        store.send_batch_items(limit=1, window=1)
     for _ in range(3):
         made.claimed(made.message(on_busy=OnBusy.PARALLEL))
         made.message()
@@ -73,6 +80,20 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
         lambda scene: scene.store.endings_to_append(limit=10, older_than_s=0),
         "ix_messages_ending",
     ),
+    "batches' bells to ring again": (
+        lambda scene: scene.store.ring_batches_for(limit=10, again_s=0),
+        "ix_messages_batch",
+    ),
+    "a batch's next message": (lambda scene: scene.store.next_of_a_batch(), "ix_messages_batch"),
+    "what a batch would be made of": (
+        lambda scene: scene.store.explain_batch(BatchFilter(status=MessageStatus.ERROR)),
+        "ix_messages_unsuccessful",
+    ),
+    "what a batch is made of": (
+        lambda scene: scene.store.start_batch(BatchFilter(status=MessageStatus.CANCELLED), rate=None, asked_by="ops"),
+        "ix_messages_unsuccessful",
+    ),
+    "which messages of batches have ended": (lambda scene: scene.store.note_batches(), "pk_messages|ix_batches"),
     "the longest wait": (lambda scene: scene.store.longest_wait_s(), "ix_messages_claimable"),
     "the next in line": (lambda scene: scene.store.next_in_line(scene.project_id), "ix_messages_queue"),
     "a claim": (lambda scene: scene.claim(scene.message()), "pk_messages"),

@@ -1,0 +1,317 @@
+"""What a sweeper does to batches: note what ended, send what may be sent, ring for it.
+
+One sweeper at a time does it; the others find the lock taken and go on. An item is marked in the transaction that puts its
+message back in the queue, so that whoever is killed here leaves it either waiting or sent.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, bindparam, case, exists, func, or_, select, update
+
+from shared.batches import STILL_STUCK, STUCK_AFTER_S, Batch, BatchFilter, Bell, Sent, SkipReason
+from shared.lifecycle import FINAL, UNFINISHED, BatchStatus, ItemState, MessageStatus
+from shared.models import Batch as BatchRow
+from shared.models import BatchItem as ItemRow
+from shared.models import Message, Project
+from shared.store.batches import batch_record, counted
+from shared.store.messages import ITEM_END, put_back
+from shared.store.rows import MESSAGE_COLUMNS, message_records, stored_rounds
+from shared.store.transactions import Transactions
+
+MOST_BATCH_BUILDS: Final = 1
+"""Components of batches that are built at a time, by all builders: the others are left to people."""
+_TOLD_EVERY_S: Final = 1.0
+_DRIVING: Final = 0x6368_6174_6261_7463
+"""The advisory lock of whoever drives batches."""
+_MAY_DRIVE: Final = select(func.pg_try_advisory_xact_lock(_DRIVING))
+
+_UNPACED: Final = BatchRow.rate.is_(None)
+_PAID: Final = func.greatest(
+    # what was not sent for a while is not made up for at once
+    BatchRow.paced_at,
+    func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, func.greatest(1.0, 1 / BatchRow.rate)),
+)
+_ALLOWED: Final = func.floor(
+    # a pause of exactly so long is enough, whatever the arithmetic makes of it
+    func.extract("epoch", func.clock_timestamp() - _PAID) * BatchRow.rate + 1e-6
+)
+_NEXT_BATCH: Final = (
+    select(BatchRow.id, BatchRow.filter, BatchRow.rate, case((_UNPACED, None), else_=_ALLOWED).label("allowed"))
+    .where(
+        BatchRow.ended_at.is_(None),
+        BatchRow.status == BatchStatus.RUNNING,
+        or_(_UNPACED, _ALLOWED >= 1),
+        exists().where(ItemRow.batch_id == BatchRow.id, ItemRow.state == ItemState.WAITING),
+    )
+    .order_by(BatchRow.sent_at.nulls_first(), BatchRow.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_UNTIL_END: Final = BatchRow.ended_at.is_(None)
+
+
+class BatchDrivingStore(Transactions):
+    def note_batches(self) -> list[Batch]:
+        """Note which sent items have ended, and which batches with them; answers those of which operators are to be told.
+
+        Nothing is done, and none answered, where another sweeper is at it.
+        """
+        with self._transaction() as connection:
+            if not connection.execute(_MAY_DRIVE).scalar_one():
+                return []
+            rows = connection.execute(select(BatchRow.__table__).where(_UNTIL_END).order_by(BatchRow.id)).all()
+            if not rows:
+                return []
+            _note_ends(connection)
+            connection.execute(
+                update(BatchRow)
+                .where(
+                    _UNTIL_END,
+                    ~exists().where(
+                        ItemRow.batch_id == BatchRow.id, ItemRow.state.in_((ItemState.WAITING, ItemState.SENT))
+                    ),
+                )
+                .values(
+                    status=case((BatchRow.status == BatchStatus.STOPPED, BatchRow.status), else_=BatchStatus.DONE),
+                    ended_at=func.clock_timestamp(),
+                )
+            )
+            return _to_tell(connection, [row.id for row in rows])
+
+    def send_batch_items(self, *, limit: int, window: int) -> Sent | None:
+        """The next items of a batch whose turn it is, at most `limit`, and so many that `window` are unfinished in all.
+
+        None where none may be sent now. A message whose project somebody works on at this moment waits for the next time.
+        """
+        with self._transaction() as connection:
+            if not connection.execute(_MAY_DRIVE).scalar_one():
+                return None
+            batch = connection.execute(_NEXT_BATCH).one_or_none()
+            if batch is None:
+                return None
+            unfinished = connection.execute(select(func.count()).where(ItemRow.state == ItemState.SENT)).scalar_one()
+            room = min(limit, window - unfinished, limit if batch.allowed is None else int(batch.allowed))
+            if room < 1:
+                return None
+            ids = list(
+                connection.execute(
+                    select(ItemRow.message_id)
+                    .where(ItemRow.batch_id == batch.id, ItemRow.state == ItemState.WAITING)
+                    .order_by(ItemRow.message_id)
+                    .limit(room)
+                ).scalars()
+            )
+            sent = _send(connection, batch.id, msgspec.convert(batch.filter, BatchFilter), ids)
+            count = len(sent.again) + len(sent.bells)
+            paid = {} if batch.rate is None else {"paced_at": _PAID + timedelta(seconds=count / batch.rate)}
+            connection.execute(
+                update(BatchRow).where(BatchRow.id == batch.id).values(sent_at=func.clock_timestamp(), **paid)
+            )
+            return sent
+
+    def ring_batch_builders_for(self, *, again_s: float) -> list[UUID]:
+        """Messages of batches whose component is to be built now, `MOST_BATCH_BUILDS` at a time; marked as rung for."""
+        ours = (
+            select(Message.id)
+            .join(ItemRow, and_(ItemRow.message_id == Message.id, ItemRow.state == ItemState.SENT))
+            .where(Message.status == MessageStatus.BUILDING, Message.batch_id.is_not(None))
+        )
+        rung_lately = Message.rung_at >= func.now() - timedelta(seconds=again_s)
+        with self._transaction() as connection:
+            if not connection.execute(_MAY_DRIVE).scalar_one():
+                return []
+            busy = ours.where(or_(Message.lease_owner.is_not(None), rung_lately)).subquery()
+            room = MOST_BATCH_BUILDS - connection.execute(select(func.count()).select_from(busy)).scalar_one()
+            if room < 1:
+                return []
+            next_ones = (
+                ours.where(Message.lease_owner.is_(None), Message.cancel_requested_at.is_(None))
+                .order_by(Message.enqueued_at)
+                .limit(room)
+                .with_for_update(of=Message, skip_locked=True)
+            )
+            return list(
+                connection.execute(
+                    update(Message).where(Message.id.in_(next_ones)).values(rung_at=func.now()).returning(Message.id)
+                ).scalars()
+            )
+
+
+def _note_ends(connection: Connection) -> None:
+    """Of all batches at once. An item's message is looked at, not locked: what is final stays so until somebody retries it,
+    who notes the item's end first."""
+    connection.execute(
+        update(ItemRow)
+        .where(ItemRow.state == ItemState.SENT, Message.id == ItemRow.message_id, Message.status.in_(FINAL))
+        .values(ITEM_END)
+    )
+    gone = ~exists().where(Message.id == ItemRow.message_id)
+    connection.execute(
+        update(ItemRow)
+        .where(ItemRow.state == ItemState.SENT, gone)
+        .values(state=ItemState.SKIPPED, reason=SkipReason.DELETED, ended_at=func.now())
+    )
+    left_alone = and_(
+        Message.id == ItemRow.message_id,
+        # an item that was only rung for; what was put back is in the sweeper's care
+        Message.batch_id.is_distinct_from(ItemRow.batch_id),
+        Message.lease_owner.is_(None),
+        Message.status.in_(UNFINISHED),
+    )
+    connection.execute(
+        update(ItemRow)
+        .where(
+            ItemRow.state == ItemState.SENT,
+            ItemRow.sent_at < func.now() - timedelta(seconds=STUCK_AFTER_S),
+            left_alone,
+        )
+        .values(state=ItemState.FAILED, code=STILL_STUCK, ended_at=func.now())
+    )
+
+
+def _to_tell(connection: Connection, batch_ids: Sequence[UUID]) -> list[Batch]:
+    """Those that have changed since operators were told, at most once in a while; their start and their end at once."""
+    rows = connection.execute(
+        select(
+            BatchRow.__table__,
+            (BatchRow.told_at < func.now() - timedelta(seconds=_TOLD_EVERY_S)).label("is_due"),
+        ).where(BatchRow.id.in_(batch_ids))
+    ).all()
+    counts = counted(connection, batch_ids)
+    told = []
+    for row in rows:
+        batch = batch_record(row, counts[row.id])
+        line = {"status": batch.status.value, **msgspec.to_builtins(batch.counts)}
+        at_once = row.told is None or row.told["status"] != line["status"] or row.ended_at is not None
+        if line == row.told or not (at_once or row.is_due):
+            continue
+        connection.execute(
+            update(BatchRow).where(BatchRow.id == row.id).values(told=line, told_at=func.clock_timestamp())
+        )
+        told.append(batch)
+    return told
+
+
+# --- one step ---------------------------------------------------------------------------------------------------
+
+
+def _send(connection: Connection, batch_id: UUID, wanted: BatchFilter, ids: Sequence[UUID]) -> Sent:
+    """Put back, ring for, or skip each of these waiting items; what somebody has locked is left for the next time."""
+    found = connection.execute(select(Message.id, Message.project_id).where(Message.id.in_(ids)))
+    places: dict[UUID, UUID] = {row.id: row.project_id for row in found}
+    skipped: dict[SkipReason, list[UUID]] = defaultdict(list)
+    skipped[SkipReason.DELETED] = [id_ for id_ in ids if id_ not in places]
+    # projects before messages, as everywhere; who works on one now is not waited for, nor made to wait long
+    projects = connection.execute(
+        select(Project.id, Project.newest_queue_number)
+        .where(Project.id.in_(set(places.values())))
+        .order_by(Project.id)
+        .with_for_update(skip_locked=True)
+    ).all()
+    numbers = {row.id: row.newest_queue_number for row in projects}
+    rows = connection.execute(
+        select(Message.__table__)
+        .where(Message.id.in_([id_ for id_, project_id in places.items() if project_id in numbers]))
+        .order_by(Message.id)
+        .with_for_update(skip_locked=True)
+    ).all()
+    bells: list[Bell] = []
+    again: list[Row[Any]] = []
+    for row in rows:
+        reason = _skip_reason(wanted, row)
+        if reason is not None:
+            skipped[reason].append(row.id)
+        elif row.status in UNFINISHED:
+            bells.append(Bell(message_id=row.id, builds=row.status is MessageStatus.BUILDING))
+        else:
+            again.append(row)
+    taken = _put_back(connection, batch_id, again, numbers)
+    _ring(connection, bells)
+    _mark_sent(connection, batch_id, [*taken, *(bell.message_id for bell in bells)])
+    for reason, left in skipped.items():
+        _mark_skipped(connection, batch_id, left, reason)
+    shown = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id.in_(taken)).order_by(Message.id)).all()
+    return Sent(
+        batch_id=batch_id,
+        again=tuple(message_records(connection, shown)),
+        bells=tuple(bells),
+        skipped=sum(map(len, skipped.values())),
+    )
+
+
+def _skip_reason(wanted: BatchFilter, row: Row[Any]) -> SkipReason | None:
+    """Why a message that waited in a batch is left alone now; None where it is what was asked for."""
+    if wanted.status in UNFINISHED:
+        if row.status is not wanted.status:
+            return SkipReason.SUCCEEDED if row.status is MessageStatus.SUCCESS else SkipReason.CHANGED
+        if row.lease_owner is not None or row.cancel_requested_at is not None:
+            return SkipReason.RUNNING
+        return None
+    if row.status in UNFINISHED:
+        return SkipReason.RUNNING
+    if row.status is MessageStatus.SUCCESS:
+        return SkipReason.SUCCEEDED
+    if row.status is not wanted.status or (wanted.code is not None and row.error_code != wanted.code):
+        return SkipReason.CHANGED
+    return None
+
+
+def _put_back(connection: Connection, batch_id: UUID, rows: Sequence[Row[Any]], numbers: dict[UUID, int]) -> list[UUID]:
+    """Put these locked messages of locked projects back in the queue; `numbers` are the projects' newest ones."""
+    stored = stored_rounds(connection, [row.id for row in rows])
+    for row in rows:
+        numbers[row.project_id] += 1
+        put_back(
+            connection,
+            row,
+            queue_number=numbers[row.project_id],
+            author_id=row.author_id,
+            batch_id=batch_id,
+            stored=stored[row.id],
+        )
+    if rows:
+        connection.execute(
+            update(Project).where(Project.id == bindparam("project")),
+            [
+                {"project": project_id, "newest_queue_number": numbers[project_id]}
+                for project_id in sorted({row.project_id for row in rows})
+            ],
+        )
+    return [row.id for row in rows]
+
+
+def _ring(connection: Connection, bells: Iterable[Bell]) -> None:
+    """What is stuck is rung for at once: whatever was noted of its last bell did not bring anybody."""
+    ids = [bell.message_id for bell in bells]
+    if ids:
+        connection.execute(update(Message).where(Message.id.in_(ids)).values(rung_at=func.now()))
+
+
+def _mark_sent(connection: Connection, batch_id: UUID, ids: Sequence[UUID]) -> None:
+    if ids:
+        connection.execute(
+            update(ItemRow)
+            .where(ItemRow.batch_id == batch_id, ItemRow.message_id.in_(ids), Message.id == ItemRow.message_id)
+            .values(
+                state=ItemState.SENT,
+                run=Message.run,
+                tries=ItemRow.tries + 1,
+                sent_at=func.clock_timestamp(),
+            )
+        )
+
+
+def _mark_skipped(connection: Connection, batch_id: UUID, ids: Sequence[UUID], reason: SkipReason) -> None:
+    if ids:
+        connection.execute(
+            update(ItemRow)
+            .where(ItemRow.batch_id == batch_id, ItemRow.message_id.in_(ids))
+            .values(state=ItemState.SKIPPED, reason=reason, ended_at=func.now())
+        )
