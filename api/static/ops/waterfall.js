@@ -33,7 +33,7 @@ export function waterfall({ message, jobs = [], log = null }, nowMs) {
     bar("Model, to its first text", atMs, firstTextMs, "model");
     const textEndMs = lastDelta(log, zeroMs) ?? endMs;
     bar("Text", firstTextMs, Math.max(firstTextMs, Math.min(textEndMs, endMs)), "model");
-  }
+  } else if (queuedMs !== null && isFinal) bar("No text came", atMs, endMs, "model");
   for (const { name, fromMs, toMs } of tools) bar(`Tool ${name}`, fromMs, toMs, "ours");
   if (tools.length === 0 && timing.toolsMs) bar("Tools", endMs - timing.toolsMs, endMs, "ours", true);
   for (const job of jobs) {

@@ -10,10 +10,10 @@ const FONT = "12px system-ui, sans-serif";
 
 /**
  * Lines over time. `series`: `[{label, color, dash, values, isFilled}]`, the colour a custom property's name; `shown` makes a
- * value text. The drawing itself says nothing to a screen reader: its name does (`summary`), and the table, which is `rows`
+ * value text; the scale reaches `least` at least. The drawing itself says nothing to a screen reader: its name does (`summary`), and the table, which is `rows`
  * under `columns`.
  */
-export function Chart({ title, note, x, series, shown, summary, columns, rows }) {
+export function Chart({ title, note, x, series, shown, least, summary, columns, rows }) {
   const place = useRef(null);
   const plot = useRef(null);
   const [at, setAt] = useState(null);
@@ -24,7 +24,7 @@ export function Chart({ title, note, x, series, shown, summary, columns, rows })
   latest.current = shown;
 
   useLayoutEffect(() => {
-    const made = new uPlot(options(series, place.current, latest, setAt), data(x, series), place.current);
+    const made = new uPlot(options(series, place.current, latest, least, setAt), data(x, series), place.current);
     plot.current = made;
     const resized = new ResizeObserver(([{ contentRect }]) => made.setSize({ width: Math.floor(contentRect.width), height: HEIGHT_PX }));
     resized.observe(place.current);
@@ -74,7 +74,7 @@ function data(x, series) {
 }
 
 /** uPlot's options: the colours are the page's, read when the chart is made. */
-function options(series, place, shown, setAt) {
+function options(series, place, shown, least, setAt) {
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
   const axis = { stroke: color("--quiet"), font: FONT, ticks: { show: false } };
@@ -83,9 +83,9 @@ function options(series, place, shown, setAt) {
     width: Math.floor(place.clientWidth) || 300,
     height: HEIGHT_PX,
     legend: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "ops" }, points: { size: 5 } },
-    scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
+    scales: { y: { range: (_, __, most) => [0, Math.max(least, 1.1 * (most ?? 0))] } },
     axes: [
       { ...axis, grid: { show: false }, space: 70, size: 24, values: (_, splits) => splits.map((s) => clock(1000 * s).slice(0, 5)) },
       { ...axis, grid, size: AXIS_PX, space: 36, values: (_, splits) => splits.map((value) => shown.current(value)) },

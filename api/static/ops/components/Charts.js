@@ -70,6 +70,7 @@ export function Charts() {
             { label: "cancelled", color: "--quiet", dash: "dotted", values: view.rates.cancelled },
           ]}
           shown=${perSecond}
+          least=${1}
           summary=${["success", "error", "cancelled"].map((name) => said(name, view.rates[name], perSecond, " a second")).join("; ")}
           columns=${["Minute", "success", "error", "cancelled"]}
           rows=${minutes.map(({ fromMs, ended, isKnown }) => [
@@ -79,20 +80,22 @@ export function Charts() {
         />
         <${Chart}
           title="First token"
-          note=${`since the message was enqueued, ${within}`}
+          note=${`since it was enqueued, ${within}`}
           x=${view.x}
           series=${percentiles(view.firstToken)}
           shown=${duration}
+          least=${1000}
           summary=${["p50", "p95", "p99"].map((part) => said(part, view.firstToken[part], duration)).join("; ")}
           columns=${["Minute", "p50", "p95", "p99"]}
           rows=${times("firstToken")}
         />
         <${Chart}
           title="Completion"
-          note=${`since the message was enqueued, ${within}`}
+          note=${`since it was enqueued, ${within}`}
           x=${view.x}
           series=${percentiles(view.total)}
           shown=${duration}
+          least=${1000}
           summary=${["p50", "p95", "p99"].map((part) => said(part, view.total[part], duration)).join("; ")}
           columns=${["Minute", "p50", "p95", "p99"]}
           rows=${times("total")}
@@ -103,6 +106,7 @@ export function Charts() {
           x=${view.x}
           series=${codes}
           shown=${perMinute}
+          least=${5}
           summary=${codes.map(({ label, values }) => said(label, values, perMinute, " a minute")).join("; ")}
           columns=${["Minute", ...codes.map(({ label }) => label)]}
           rows=${minutes.map((row) => [clock(row.fromMs).slice(0, 5), ...codeCells(row, codes)])}
@@ -116,6 +120,7 @@ export function Charts() {
             { label: "waiting for a builder", color: "--code-word", dash: "dashed", values: view.samples.building },
           ]}
           shown=${(value) => count(value === null ? null : Math.round(10 * value) / 10)}
+          least=${5}
           summary=${[said("waiting", view.samples.waiting, count), said("waiting for a builder", view.samples.building, count)].join("; ")}
           columns=${["Time", "waiting", "for a builder"]}
           rows=${sampled(view, ["waiting", "building"], count)}
@@ -126,6 +131,7 @@ export function Charts() {
           x=${view.x}
           series=${[{ label: "waits for", color: "--accent", dash: "solid", values: view.samples.oldestMs, isFilled: true }]}
           shown=${duration}
+          least=${1000}
           summary=${said("the oldest waits for", view.samples.oldestMs, duration)}
           columns=${["Time", "waits for"]}
           rows=${sampled(view, ["oldestMs"], duration)}

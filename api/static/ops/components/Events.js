@@ -14,7 +14,7 @@ export function Events({ log, message }) {
   const shown = isWhole ? log.events : log.events.slice(0, SHOWN);
   const more = log.events.length - shown.length;
   return html`
-    <${Panel} title="Events" note=${log.isWhole ? "without their text" : "the first 10,000, without their text"} isWide isPlain>
+    <${Panel} title="Events" note=${log.isWhole ? "without their text" : "the first 10,000, without their text"} isPlain>
       <table>
         <thead>
           <tr>

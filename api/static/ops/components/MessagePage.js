@@ -1,10 +1,10 @@
-import { CopyButton } from "./CopyButton.js";
 import { html } from "../../app/html.js";
 import { serverNowMs } from "../actions/live.js";
 import { cancelMessage, retryMessage } from "../actions/message.js";
 import { messagesAddress } from "../route.js";
 import * as state from "../state.js";
 import { bytes, clock, count, duration, moment, shortId, spaced } from "../words.js";
+import { CopyButton } from "./CopyButton.js";
 import { Events } from "./Events.js";
 import { Status } from "./MessageTable.js";
 import { Panel } from "./Panel.js";
@@ -31,13 +31,15 @@ export function MessagePage() {
     ${act.problem && html`<p class="form-error" role="alert">${act.problem}</p>`}
     <${Waterfall} details=${details} />
     <div class="ops-columns">
-      <${Facts} message=${message} />
-      <${Attempts} log=${log} message=${message} />
-      <${ToolCalls} calls=${toolCalls} />
-      <${Rounds} rounds=${rounds} />
-      ${jobs.length > 0 && html`<${Jobs} jobs=${jobs} />`}
-      <${Events} log=${log} message=${message} />
+      <div><${Facts} message=${message} /></div>
+      <div>
+        <${Attempts} log=${log} message=${message} />
+        <${ToolCalls} calls=${toolCalls} />
+        <${Rounds} rounds=${rounds} />
+        ${jobs.length > 0 && html`<${Jobs} jobs=${jobs} />`}
+      </div>
     </div>
+    <${Events} log=${log} message=${message} />
   `;
 }
 

@@ -14,11 +14,15 @@ export function Overview() {
     <${Tiles} />
     <${Charts} />
     <div class="ops-columns">
-      <${UnfinishedMessages} />
-      <${Endings} />
-      <${FailedMessages} />
-      <${SlowestMessages} />
-      <${Processes} />
+      <div>
+        <${FailedMessages} />
+        <${UnfinishedMessages} />
+      </div>
+      <div>
+        <${Endings} />
+        <${Processes} />
+        <${SlowestMessages} />
+      </div>
     </div>
   `;
 }

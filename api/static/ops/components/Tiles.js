@@ -1,6 +1,6 @@
 import { html } from "../../app/html.js";
 import * as state from "../state.js";
-import { count, counted, duration, perSecond, share } from "../words.js";
+import { count, duration, perSecond, share } from "../words.js";
 
 /** A sweeper comes round each second; one that is silent for longer than this is late. */
 export const LATE_MS = 15_000;
@@ -22,7 +22,7 @@ export function Tiles() {
   const isSwept = sweepersMs.some((ms) => ms < LATE_MS);
   return html`
     <section class="tiles" aria-label="At a glance">
-      <${Tile} name="Ended" value=${`${perSecond(sum("lastMinute") / 60)}/s`} note=${`${counted(sum("lastMinute"), "message")} in a minute`} />
+      <${Tile} name="Ended" value=${`${perSecond(sum("lastMinute") / 60)}/s`} note=${`${count(sum("lastMinute"))} in a minute`} />
       <${Tile}
         name="Failed, 5 min"
         value=${count(errors)}
@@ -49,7 +49,7 @@ export function Tiles() {
         note=${sweepersMs.length ? `silent for ${duration(Math.min(...sweepersMs))}` : "none was ever seen"}
         isBad=${!isSwept}
       />
-      <${Tile} name="Tokens, hour" value=${count(summary.tokensLastHour)} note=${`${counted(sum("lastHour"), "message")} ended`} />
+      <${Tile} name="Tokens, hour" value=${count(summary.tokensLastHour)} note=${`${count(sum("lastHour"))} messages`} />
     </section>
   `;
 }

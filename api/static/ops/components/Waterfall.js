@@ -12,7 +12,7 @@ export function Waterfall({ details }) {
   const { totalMs, bars, marks } = waterfall(details, serverNowMs());
   const percent = (ms) => `${((100 * ms) / totalMs).toFixed(2)}%`;
   return html`
-    <${Panel} title="Where the time went" note=${`${duration(totalMs)} ${isRunning ? "so far" : "in all"}`} isWide isPlain>
+    <${Panel} title="Where the time went" note=${`${duration(totalMs)} ${isRunning ? "so far" : "in all"}`} isPlain>
       <table class="waterfall">
         <thead class="visually-hidden">
           <tr><th scope="col">Stage</th><th scope="col">Drawn</th><th scope="col">Began after</th><th scope="col">Took</th></tr>
