@@ -18,7 +18,9 @@ from dev.embedded import EmbeddedValkey
 from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import events
+from shared.batches import BatchFilter
 from shared.events import Delta, EventId, Status
+from shared.lifecycle import MessageStatus
 from tests.integration.relay_parts import Stage
 from tests.integration.worker_parts import Bench, opened_bench
 from worker.turn import run_turn
@@ -26,6 +28,8 @@ from worker.turn import run_turn
 _PIECES: Final = 20
 _LATE: Final = 2_000
 SQL_OF_A_TURN: Final = 9
+AGAIN: Final = 2
+"""A message that is answered again has stored rounds and effects to be read."""
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,32 @@ def test_a_plain_answer_takes_so_many_sql_statements_however_long_it_is(bench: B
         counts.append(len(sent))
     assert counts[1] == counts[2]
     assert counts[2] <= SQL_OF_A_TURN, "\n".join(sent)
+
+
+def test_a_message_of_a_batch_takes_as_many_statements_and_a_step_of_a_batch_few(bench: Bench) -> None:
+    """What sends it needs one for each item, and as many for twenty items as for ten; its turn none more than a person's."""
+    workshop = bench.workshop()
+    counts = {}
+    for count in (10, 20):
+        bench.model.say("go", {"refusal": "No."})
+        ids = [bench.ask(project_id=bench.new_project()) for _ in range(count)]
+        for message_id in ids:
+            run_turn(workshop, message_id)
+        bench.model.say("go", {"text": "word"})
+        bench.store.start_batch(BatchFilter(status=MessageStatus.ERROR), rate=None, asked_by="ops")
+        with statements() as sent:
+            step = bench.store.send_batch_items(limit=count, window=100)
+        assert step is not None
+        assert len(step.again) == count
+        counts[count] = len(sent)
+        for message_id in ids:
+            with statements() as sent:
+                run_turn(workshop, message_id)
+            assert bench.row(message_id).status == "success"
+            assert len(sent) <= SQL_OF_A_TURN + AGAIN, "\n".join(sent)
+    # projects are updated one by one as well
+    assert counts[20] - counts[10] <= 2 * 10
+    assert counts[10] <= 2 * 10 + 14
 
 
 def test_a_live_event_asks_nothing_of_redis_or_the_rows_whoever_reads_it(stage: Stage) -> None:
