@@ -99,26 +99,26 @@ class EventLog:
         """The newest attempt from its start, or what follows `after` where that lies in it. Raises `LogUnavailable`."""
         name = keys.log(message_id)
         try:
-            tail = entries(self._client.xrevrange(name, count=1))
+            tail = _entries(self._client.xrevrange(name, count=1))
             if not tail:
                 return []
             newest = tail[0].id
             start = f"({after}" if after is not None and after.attempt == newest.attempt else str(newest.attempt)
-            return entries(self._client.xrange(name, min=start))
+            return _entries(self._client.xrange(name, min=start))
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
     def attempt(self, message_id: UUID | str, attempt: int) -> list[Entry]:
         """What the log has of one attempt, also of one that others followed. Raises `LogUnavailable`."""
         try:
-            return entries(self._client.xrange(keys.log(message_id), min=str(attempt), max=str(attempt)))
+            return _entries(self._client.xrange(keys.log(message_id), min=str(attempt), max=str(attempt)))
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
     def whole(self, message_id: UUID | str, *, most: int) -> list[Entry]:
         """All attempts from the start, at most so many entries. Raises `LogUnavailable`."""
         try:
-            return entries(self._client.xrange(keys.log(message_id), count=most))
+            return _entries(self._client.xrange(keys.log(message_id), count=most))
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
@@ -145,7 +145,7 @@ class EventLog:
                 replies = pipeline.execute()
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
-        tails = [entries(reply) for reply in replies]
+        tails = [_entries(reply) for reply in replies]
         return [tail[0].id if tail else None for tail in tails]
 
 
@@ -235,7 +235,6 @@ def _answer(reply: Any) -> Answer:
     return Answer(Word(word.decode()), EventId.parse(last.decode()) if last else None)
 
 
-def entries(reply: Any) -> list[Entry]:
-    """The entries in Redis's answer to an XRANGE."""
+def _entries(reply: Any) -> list[Entry]:
     field = keys.LOG_FIELD.encode()
     return [Entry(EventId.parse(id_.decode()), fields[field]) for id_, fields in reply]

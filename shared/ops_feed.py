@@ -87,6 +87,8 @@ class OpsFeed:
         self._most = most
         self._changed = threading.Condition()
         self._told: deque[Told] = deque()
+        self._came: list[Line | Said] = []
+        """By what was read last; handed over together."""
         self._left_out = 0
         self._left_out_since_ms = 0
         self._is_subscribed = False
@@ -185,6 +187,7 @@ class OpsFeed:
 
     def _on_handed_out(self) -> None:
         self._heard_at_s = time.time()
+        self._hand_over()
 
     def _on_push(self, push: list[Any]) -> None:
         kind, name = push[0], push[1]
@@ -201,6 +204,7 @@ class OpsFeed:
 
     def _on_subscribed(self) -> None:
         lost_at_ms, self._lost_at_ms = self._lost_at_ms, None
+        self._hand_over()
         with self._changed:
             if self._was_subscribed and lost_at_ms is not None:
                 self._told.append(Missed(count=None, since=lost_at_ms, reason="subscription"))
@@ -209,18 +213,21 @@ class OpsFeed:
 
     def _on_line(self, payload: bytes) -> None:
         if self._choose(payload):
-            self._put(Line(payload))
+            self._came.append(Line(payload))
 
-    def _put(self, told: Line | Said) -> None:
+    def _hand_over(self) -> None:
+        if not self._came:
+            return
+        came, self._came = self._came, []
         with self._changed:
-            if len(self._told) >= self._most:
+            room = max(0, self._most - len(self._told))
+            if room and self._left_out:
+                self._told.append(self._missed_here())
+            self._told += came[:room]
+            if len(came) > room:
                 if not self._left_out:
                     self._left_out_since_ms = time.time_ns() // 1_000_000
-                self._left_out += 1
-                return
-            if self._left_out:
-                self._told.append(self._missed_here())
-            self._told.append(told)
+                self._left_out += len(came) - room
             self._changed.notify_all()
 
     def _missed_here(self) -> Missed:
@@ -244,7 +251,7 @@ class OpsFeed:
     def _tell(self, followed: _Followed, entry: Entry) -> None:
         if followed.position is None or entry.id > followed.position:
             followed.position = entry.id
-            self._put(Said(followed.message_id, entry))
+            self._came.append(Said(followed.message_id, entry))
 
     def _read_log(self, followed: _Followed, *came: Entry) -> None:
         """Tell what the log has after the position, then what came, also meanwhile; from then on what comes."""
@@ -262,12 +269,13 @@ class OpsFeed:
             return
         if isinstance(reading.exception(), LinkDown | ReplyError):
             return  # read again once it is subscribed again
-        entries = event_log.entries(reading.result())
+        entries = [Entry(EventId.parse(id_.decode()), fields[1]) for id_, fields in reading.result()]
         if entries and followed.position is None:
             newest = entries[-1].id.attempt
             entries = [entry for entry in entries if entry.id.attempt == newest]
         for entry in [*entries, *held_back]:
             self._tell(followed, entry)
+        self._hand_over()
         if len(entries) == MOST_REPLAYED:
             self._read_log(followed)
 
