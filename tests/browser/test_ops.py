@@ -217,19 +217,21 @@ def test_the_page_keeps_up_with_thousands_of_lines_at_once(
     answered(site, project_of(site))
     page.wait_for_function(f"async () => (await ({COUNTED})()).success > 0")
     before = page.evaluate(COUNTED)
-    marker, project = str(uuid4()), str(uuid4())
-    common = {"projectId": project, "ts": time.time_ns() // 1_000_000, "model": "flood"}
+    common = {"projectId": str(uuid4()), "model": "flood", "attempt": 1}
+    timing = {"queuedMs": 1, "firstTokenMs": 200, "totalMs": 900}
+
+    def line(kind: str, message_id: str, **more: object) -> str:
+        return json.dumps({"type": kind, "messageId": message_id, "ts": time.time_ns() // 1_000_000, **common, **more})
+
     for _ in range(40):
         with shared_stack.redis.pipeline(transaction=False) as pipe:
             for _ in range(50):
-                line = {"messageId": str(uuid4()), **common, "attempt": 1}
-                pipe.publish(keys.OPS, json.dumps({"type": "started", "run": 1, **line}))
-                timing = {"queuedMs": 1, "firstTokenMs": 200, "totalMs": 900}
-                pipe.publish(keys.OPS, json.dumps({"type": "finalized", "status": "success", "timing": timing, **line}))
+                id_ = str(uuid4())
+                pipe.publish(keys.OPS, line("started", id_, run=1))
+                pipe.publish(keys.OPS, line("finalized", id_, status="success", timing=timing))
             pipe.execute()
-    started = {"type": "started", "messageId": marker, "attempt": 1, "run": 1, **common}
-    shared_stack.redis.publish(keys.OPS, json.dumps(started))
-    expect(panel(page, "Unfinished").locator(f'[data-message="{marker}"]')).to_be_visible()
+    shared_stack.redis.publish(keys.OPS, line("started", last := str(uuid4()), run=1))
+    expect(panel(page, "Unfinished").locator(f'[data-message="{last}"]')).to_be_visible()
     until_counted(page, before, success=2000)
     expect(page.locator('[data-notice="gap"]')).to_have_count(0)
 

@@ -2,7 +2,7 @@
  * What was seen of the last hour, in steps of two seconds: ends by status and code, how long they took, samples of the
  * queue. However long it is kept and however much happens, it takes the same memory. Pure.
  *
- * A step is *known* where somebody listened all through it; where nobody did, there is a gap, not a zero.
+ * A step is *known* where somebody listened; where nobody did, there is a gap, not a zero.
  */
 
 export const STEP_MS = 2000;
@@ -70,7 +70,8 @@ export class History {
     const x = [];
     for (let step = last - steps + 1; step <= last; step += 1) x.push(((step + 1) * STEP_MS) / 1000);
     const known = this.sliding(this.known, last, steps, window);
-    const isKnown = (at) => this.known[slotOf(last - steps + 1 + at)] === 1;
+    const first = last - steps + 1;
+    const isKnown = (at) => this.isKept(first + at) && this.known[slotOf(first + at)] === 1;
     const rate = (counts) =>
       this.sliding(counts, last, steps, window).map((sum, at) => (isKnown(at) ? (1000 * sum) / (known[at] * STEP_MS) : null));
     const codes = new Map();
