@@ -158,6 +158,55 @@ def test_what_is_kept_of_unfinished_messages_is_bounded(modules: Page) -> None:
     assert size == [True, True]
 
 
+FLOOD = """async ([lines, missed]) => {
+    const { watch } = await import("/static/ops/actions/live.js");
+    const { session, leave } = await import("/static/ops/actions/session.js");
+    const state = await import("/static/ops/state.js");
+    const { effect } = await import("/static/vendor/signals.js");
+    const figures = { at: new Date().toISOString(), unfinished: [], sweepers: [], workers: [], ended: [] };
+    let handlers;
+    const asked = [];
+    watch({
+        watchAll: (given) => { handlers = given; return { stop() {} }; },
+        summary: async () => figures,
+        anyMessages: async (filters) => { asked.push(filters); return { items: [], nextCursor: null }; },
+    });
+    let drawn = 0;
+    const stop = effect(() => { state.beat.value; drawn += 1; });
+    const frame = () => new Promise(requestAnimationFrame);
+    handlers.onReady(figures);
+    await frame();
+    const began = asked.length;
+    for (let n = 0; n < lines; n += 1) {
+        const line = { messageId: `m${n}`, projectId: "p", attempt: 1, ts: Date.now() };
+        handlers.onLine({ type: "started", run: 1, ...line });
+        const end = n % 4 ? { status: "success" } : { status: "error", code: "length" };
+        handlers.onLine({ type: "finalized", ...end, ...line });
+        if (n % 1000 === 999) await frame();
+    }
+    const sum = (counts) => counts.reduce((all, number) => all + number, 0);
+    const { ended } = state.live.history;
+    const unfinished = state.live.unfinished.entries.size;
+    const seen = { success: sum(ended.success), error: sum(ended.error), unfinished, drawn };
+    if (missed) handlers.onLine(missed);
+    await frame();
+    const told = state.gap.value;
+    stop();
+    leave();
+    return { ...seen, told, askedAgain: asked.slice(began).map(({ status = "all" }) => status) };
+}"""
+
+
+def test_tens_of_thousands_of_lines_are_counted_and_drawn_a_few_times(modules: Page) -> None:
+    """However many lines come between two frames; and what was missed is said, and looked for in the rows."""
+    missed = {"type": "missed", "count": 1234, "since": NOW_MS, "reason": "slow"}
+    seen = modules.evaluate(FLOOD, [20_000, missed])
+    assert (seen["success"], seen["error"], seen["unfinished"]) == (15_000, 5000, 0)
+    assert seen["drawn"] < 20
+    assert seen["told"].startswith("1,234 events since")
+    assert sorted(seen["askedAgain"]) == ["all", "building", "pending"]
+
+
 ZERO_MS = 1_795_000_000_000
 ZERO = "2026-11-18T11:06:40Z"
 
