@@ -70,20 +70,20 @@ function Ends({ report: { ends, filter } }) {
     <${Panel} title="What became of them">
       <table>
         <thead>
-          <tr><th scope="col">Was</th><th scope="col">State</th><th scope="col">Code or reason</th><th scope="col">Messages</th></tr>
+          <tr><th scope="col">State</th><th scope="col">Messages</th><th scope="col">Was</th><th scope="col">Code or reason</th></tr>
         </thead>
         <tbody>
           ${ends.map(
             ({ state: name, firstCode, code, reason, count: number }) => html`
               <tr data-end=${name}>
-                <th scope="row">${firstCode ? spaced(firstCode) : filter.status}</th>
-                <td><span class="status" data-status=${STATUS_OF_STATE[name]}>${name}</span></td>
+                <th scope="row"><span class="status" data-status=${STATUS_OF_STATE[name]}>${name}</span></th>
+                <td>${count(number)}</td>
+                <td>${firstCode ? spaced(firstCode) : filter.status}</td>
                 <td>
                   ${code && name === "failed"
                     ? html`<a href=${messagesAddress({ status: "error", code: code === "cancelled" ? "" : code })}>${spaced(code)}</a>`
                     : spaced(reason ?? code ?? "–")}
                 </td>
-                <td>${count(number)}</td>
               </tr>
             `,
           )}

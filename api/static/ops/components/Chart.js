@@ -87,7 +87,7 @@ function options(series, place, shown, least, setAt) {
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "ops" }, points: { size: 5 } },
     scales: { y: { range: (_, __, most) => [0, Math.max(least, 1.1 * (most ?? 0))] } },
     axes: [
-      { ...axis, grid: { show: false }, space: 70, size: 24, values: (_, splits) => splits.map((s) => clock(1000 * s).slice(0, 5)) },
+      { ...axis, grid: { show: false }, space: 48, size: 24, values: (_, splits) => splits.map((s) => clock(1000 * s).slice(0, 5)) },
       { ...axis, grid, size: AXIS_PX, space: 36, values: (_, splits) => splits.map((value) => shown.current(value)) },
     ],
     series: [

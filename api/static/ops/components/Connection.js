@@ -21,8 +21,10 @@ export function Notices() {
       ${now === "cut" &&
       html`<p class="notice" data-notice="cut">
         The connection was lost at ${clock(sinceMs)}: trying again. What happens meanwhile is not shown, and may be missed.
+        ${error !== null && at && ` The figures are as of ${clock(at)}.`}
       </p>`}
       ${error !== null &&
+      now !== "cut" &&
       html`<p class="notice" data-notice="figures">
         The figures could not be loaded: ${error} ${at ? `They are as of ${clock(at)}.` : ""}
       </p>`}

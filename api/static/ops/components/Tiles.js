@@ -19,7 +19,8 @@ export function Tiles() {
   const errors = sum("lastFiveMinutes", "error");
   const all = sum("lastFiveMinutes");
   const sweepersMs = summary.sweepers.map((one) => one.silentMs);
-  const isSwept = sweepersMs.some((ms) => ms < LATE_MS);
+  const swept = sweepersMs.filter((ms) => ms < LATE_MS).length;
+  const late = sweepersMs.length - swept;
   return html`
     <section class="tiles" aria-label="At a glance">
       <${Tile} name="Ended" value=${`${perSecond(sum("lastMinute") / 60)}/s`} note=${`${count(sum("lastMinute"))} in a minute`} />
@@ -45,9 +46,9 @@ export function Tiles() {
       />
       <${Tile}
         name="Sweepers"
-        value=${count(sweepersMs.length)}
-        note=${sweepersMs.length ? `silent for ${duration(Math.min(...sweepersMs))}` : "none was ever seen"}
-        isBad=${!isSwept}
+        value=${count(swept)}
+        note=${sweepersMs.length ? `silent for ${duration(Math.min(...sweepersMs))}${late ? `, ${count(late)} gone` : ""}` : "none was ever seen"}
+        isBad=${swept === 0}
       />
       <${Tile} name="Tokens, hour" value=${count(summary.tokensLastHour)} note=${`${count(sum("lastHour"))} messages`} />
     </section>
