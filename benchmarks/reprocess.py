@@ -33,7 +33,8 @@ _FAILS_AGAIN: Final = 20
 _ALONE: Final = 30
 """Messages of a person that are timed without a batch."""
 _LOOK_S: Final = 0.25
-_KILL_EVERY_S: Final = 3.0
+_KILLS: Final = 8
+"""Kills of a sweeper in one batch, each when as much more has ended as before the one before it."""
 
 _MAKE: Final = """
 WITH asked AS (
@@ -77,9 +78,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 def main(
     messages: Annotated[int, typer.Option(min=_FAILS_AGAIN, help="That failed.")] = 10_000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
-    kill: Annotated[
-        bool, typer.Option("--kill", help=f"Kill the sweeper every {_KILL_EVERY_S:g} s, and start it again.")
-    ] = False,
+    kill: Annotated[bool, typer.Option("--kill", help=f"Kill the sweeper {_KILLS} times, and start it again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
     """Answer failed messages again in one batch, on a system of its own. Exits 1 where one is not accounted for."""
@@ -185,18 +184,18 @@ class _Run:
         self._write("ANALYZE")
 
     def _until_over(self, batch_id: str, show: Any) -> dict[str, Any]:
-        kills_at_s = time.monotonic() + _KILL_EVERY_S
+        each = self._messages // (_KILLS + 1)
         while True:
             answer = self._person.client.get(f"/v1/ops/batches/{batch_id}")
             report: dict[str, Any] = answer.json()
             if report["endedAt"] is not None:
                 return report
-            show("reprocessing", report["counts"]["succeeded"] + report["counts"]["failed"])
-            if self._is_cruel and time.monotonic() > kills_at_s:
+            ended = report["counts"]["succeeded"] + report["counts"]["failed"]
+            show("reprocessing", ended)
+            if self._is_cruel and ended > each * (self._killed + 1):
                 self._stack.kill("sweeper")
                 self._stack.start_again("sweeper")
                 self._killed += 1
-                kills_at_s = time.monotonic() + _KILL_EVERY_S
             time.sleep(_LOOK_S)
 
     def _asked(self) -> float:

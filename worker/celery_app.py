@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 SQL_CONNECTIONS = 20
 """Threads wait for streams, not for Postgres: a few connections serve them all."""
+BATCH_SQL_CONNECTIONS = 5
+"""Beside these, for a worker's turns of batches."""
 BUILDER_SQL_CONNECTIONS = 2
 """A builder's child does one thing at a time."""
 
@@ -140,7 +143,11 @@ def make_app(environment: Any) -> Celery:
         slots = tasks.slots_for_batches(concurrency, read.batch_share)
         if not slots:
             _log.warning("a worker with one slot takes no messages of batches: it is left to people")
-        tasks.batch_slots = threading.Semaphore(slots)
+        assert tasks.workshop is not None
+        database = read.database_url.get_secret_value()
+        own = Store(make_engine(database, pool_size=BATCH_SQL_CONNECTIONS, application="batches"))
+        clients = msgspec.structs.replace(tasks.workshop, store=own)
+        tasks.batch_slots = tasks.BatchSlots(free=threading.Semaphore(slots), workshop=clients)
 
     def watch(instance: Any, queues: set[str], drain: Callable[[], object]) -> None:
         """Begins once bells are listened for. Celery's own counters say what it hears."""

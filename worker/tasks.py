@@ -6,6 +6,7 @@ import logging
 from threading import Semaphore
 from uuid import UUID
 
+import msgspec
 from celery import Celery
 
 from shared.doorbell import BUILD_COMPONENT, RUN_BATCH, RUN_MESSAGE
@@ -23,8 +24,17 @@ workshop: Workshop | None = None
 compiler: Compiler | None = None
 """A builder's, set with its clients."""
 
-batch_slots: Semaphore | None = None
-"""The turns of batches that this process runs at a time, set with its clients; the others are left to people."""
+batch_slots: BatchSlots | None = None
+"""Set with a worker's clients."""
+
+
+class BatchSlots(msgspec.Struct, frozen=True, kw_only=True):
+    """What batches may take of a worker."""
+
+    free: Semaphore
+    """Turns at a time; the others are left to people."""
+    workshop: Workshop
+    """With connections to Postgres of its own, so that no turn of a person's waits for one that a batch has."""
 
 
 def slots_for_batches(concurrency: int, share: float) -> int:
@@ -39,11 +49,10 @@ def _may_take() -> bool:
     return workshop.streams.silent_s <= workshop.settings.lease_s / 2
 
 
-def _answer(message_id: UUID) -> None:
+def _answer(clients: Workshop, message_id: UUID) -> None:
     """Live the message's turn, if it is there to be taken; no error gets out."""
-    assert workshop is not None
     try:
-        run_turn(workshop, message_id)
+        run_turn(clients, message_id)
     except StoreUnavailable:
         _log.warning("bell for %s not answered: the database is away", message_id)
     except Exception:
@@ -51,10 +60,9 @@ def _answer(message_id: UUID) -> None:
         _log.exception("the turn of message %s broke", message_id)
 
 
-def _next_of_a_batch() -> UUID | None:
-    assert workshop is not None
+def _next_of_a_batch(clients: Workshop) -> UUID | None:
     try:
-        return workshop.store.next_of_a_batch()
+        return clients.store.next_of_a_batch()
     except StoreUnavailable:
         return None  # the sweeper rings
 
@@ -63,21 +71,21 @@ def register(app: Celery) -> None:
     @app.task(name=RUN_MESSAGE)  # type: ignore[untyped-decorator]  # celery is untyped
     def run_message(message_id: str) -> None:
         """A bell: look whether the message is there to be taken."""
-        if _may_take():
-            _answer(UUID(message_id))
+        if workshop is not None and _may_take():
+            _answer(workshop, UUID(message_id))
 
     @app.task(name=RUN_BATCH)  # type: ignore[untyped-decorator]  # celery is untyped
     def run_batch(message_id: str) -> None:
         """A bell of a batch: take the message and then others of batches, one after another, while there is a slot for it."""
-        if batch_slots is None or not batch_slots.acquire(blocking=False):
+        if batch_slots is None or not batch_slots.free.acquire(blocking=False):
             return  # those who have the slots go on to what waits
         try:
             following: UUID | None = UUID(message_id)
             while following is not None and _may_take():
-                _answer(following)
-                following = _next_of_a_batch()
+                _answer(batch_slots.workshop, following)
+                following = _next_of_a_batch(batch_slots.workshop)
         finally:
-            batch_slots.release()
+            batch_slots.free.release()
 
     @app.task(name=BUILD_COMPONENT)  # type: ignore[untyped-decorator]  # celery is untyped
     def build_component(message_id: str) -> None:

@@ -254,12 +254,10 @@ def _failures() -> Any:
 def _went_on(connection: Connection, wanted: BatchFilter) -> list[tuple[str, int]]:
     """Messages that are unfinished now, and those that failed in a batch and have succeeded since."""
     running = select(func.count()).where(Message.status.in_(UNFINISHED), *_beside_status(wanted))
-    failed = exists().where(ItemRow.message_id == Message.id, ItemRow.state == ItemState.FAILED)
     succeeded = select(func.count()).where(
         # from the items, which are few
         Message.id.in_(select(ItemRow.message_id).where(ItemRow.state == ItemState.FAILED)),
         Message.status == MessageStatus.SUCCESS,
-        failed,
         *_beside_status(wanted),
     )
     counted = [
