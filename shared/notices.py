@@ -67,7 +67,7 @@ def lifecycle(project_id: UUID, entries: Iterable[Entry]) -> list[Publication]:
 def submitted(message: Message) -> Publication:
     """A message waits for its first claim."""
     return _to_operators(
-        ops_events.Submitted(message_id=message.id, project_id=message.project_id, ts=now_ms(), model=message.model)
+        ops_events.SubmittedLine(message_id=message.id, project_id=message.project_id, ts=now_ms(), model=message.model)
     )
 
 
@@ -75,7 +75,7 @@ def retried(message: Message) -> Publication:
     """A final message waits again."""
     status: Literal["pending", "building"] = "building" if message.status is MessageStatus.BUILDING else "pending"
     return _to_operators(
-        ops_events.Retried(
+        ops_events.RetriedLine(
             message_id=message.id, project_id=message.project_id, ts=now_ms(), model=message.model, status=status
         )
     )
@@ -84,7 +84,7 @@ def retried(message: Message) -> Publication:
 def started(lease: Lease, model: str) -> Publication:
     """Somebody has claimed the message."""
     return _to_operators(
-        ops_events.Started(
+        ops_events.StartedLine(
             message_id=lease.message_id,
             project_id=lease.project_id,
             ts=now_ms(),
@@ -107,7 +107,7 @@ def attempt_over(
 ) -> Publication:
     """An attempt came to nothing, and the message is not over."""
     return _to_operators(
-        ops_events.Attempt(
+        ops_events.AttemptLine(
             message_id=message_id,
             project_id=project_id,
             ts=now_ms(),
@@ -122,7 +122,9 @@ def attempt_over(
 
 def cancelled(message_id: UUID, project_id: UUID, model: str | None = None) -> Publication:
     """A message was cancelled, by whomever. One that went with its project has no other end."""
-    return _to_operators(ops_events.Cancelled(message_id=message_id, project_id=project_id, ts=now_ms(), model=model))
+    return _to_operators(
+        ops_events.CancelledLine(message_id=message_id, project_id=project_id, ts=now_ms(), model=model)
+    )
 
 
 def ended(ending: Ending, entries: Iterable[Entry]) -> list[Publication]:
@@ -134,7 +136,7 @@ def ended(ending: Ending, entries: Iterable[Entry]) -> list[Publication]:
     assert isinstance(last, events.Finalized)
     of = {"message_id": ending.message_id, "project_id": ending.project_id}
     told = _to_operators(
-        ops_events.Finalized(
+        ops_events.FinalizedLine(
             **of,
             ts=now_ms(),
             model=ending.model,

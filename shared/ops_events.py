@@ -23,17 +23,17 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     model: str | None = None
 
 
-class Submitted(_Line, frozen=True, kw_only=True, tag="submitted"):
+class SubmittedLine(_Line, frozen=True, kw_only=True, tag="submitted"):
     """A message waits for its first claim."""
 
 
-class Retried(_Line, frozen=True, kw_only=True, tag="retried"):
+class RetriedLine(_Line, frozen=True, kw_only=True, tag="retried"):
     """A final message waits again: for a worker, or, `building`, for a builder."""
 
     status: Literal["pending", "building"]
 
 
-class Started(_Line, frozen=True, kw_only=True, tag="started"):
+class StartedLine(_Line, frozen=True, kw_only=True, tag="started"):
     """A worker or a builder has claimed the message."""
 
     attempt: int
@@ -43,7 +43,7 @@ class Started(_Line, frozen=True, kw_only=True, tag="started"):
 AttemptState: TypeAlias = Literal["lost", "failed", "handed_back", "log_lost"]
 
 
-class Attempt(_Line, frozen=True, kw_only=True, tag="attempt"):
+class AttemptLine(_Line, frozen=True, kw_only=True, tag="attempt"):
     """An attempt came to nothing, and the message is not over.
 
     `lost`: its holder let the lease run out. `failed`: the provider failed, or the holder did (`code` says which); it is
@@ -58,11 +58,11 @@ class Attempt(_Line, frozen=True, kw_only=True, tag="attempt"):
     code: str | None = None
 
 
-class Cancelled(_Line, frozen=True, kw_only=True, tag="cancelled"):
+class CancelledLine(_Line, frozen=True, kw_only=True, tag="cancelled"):
     """Just before the `finalized` of that status; of what went with a deleted project it is the end."""
 
 
-class Finalized(_Line, frozen=True, kw_only=True, tag="finalized"):
+class FinalizedLine(_Line, frozen=True, kw_only=True, tag="finalized"):
     """The row is committed with this status."""
 
     status: FinalizedStatus
@@ -72,7 +72,7 @@ class Finalized(_Line, frozen=True, kw_only=True, tag="finalized"):
     usage: Usage | None = None
 
 
-OpsLine: TypeAlias = Submitted | Retried | Started | Attempt | Cancelled | Finalized
+OpsLine: TypeAlias = SubmittedLine | RetriedLine | StartedLine | AttemptLine | CancelledLine | FinalizedLine
 """What is published. Who reads ignores types and fields that it does not know."""
 
 
@@ -89,14 +89,14 @@ class Missed(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fiel
     reason: Literal["slow", "subscription"]
 
 
-class Ready(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ready"):
+class ReadyLine(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag="ready"):
     """What a reader of the API is told first: how it was then, and what follows is complete."""
 
     summary: Summary | None
     """Null where the database did not answer."""
 
 
-OpsEvent: TypeAlias = Ready | OpsLine | Missed
+OpsEvent: TypeAlias = ReadyLine | OpsLine | Missed
 """What a reader of the API gets."""
 
 
@@ -110,12 +110,12 @@ def of_step(step: Step) -> OpsLine:
     }
     match step.kind:
         case "submitted":
-            return Submitted(**common)
+            return SubmittedLine(**common)
         case "started":
-            return Started(**common, attempt=step.attempt, run=step.run)
+            return StartedLine(**common, attempt=step.attempt, run=step.run)
         case "finalized":
             status: Any = step.status.value
-            ended = Finalized(**common, status=status, attempt=step.attempt, code=step.code, timing=step.timing)
+            ended = FinalizedLine(**common, status=status, attempt=step.attempt, code=step.code, timing=step.timing)
             return msgspec.structs.replace(ended, usage=step.usage)
         case _:
             assert_never(step.kind)

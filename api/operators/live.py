@@ -17,7 +17,7 @@ from api.streams import SocketGuest, check_handshake, event_stream
 from shared import ops_events
 from shared.errors import StoreUnavailable
 from shared.lifecycle import Scope
-from shared.ops_events import OpsEvent, Ready
+from shared.ops_events import OpsEvent, ReadyLine
 from shared.ops_records import Summary
 
 calls = Calls()
@@ -92,7 +92,7 @@ def _target(services: Services, principal: Caller, query: LiveQuery) -> OpsTarge
             summary: Summary | None = services.figures.read_after(time.monotonic())
         except StoreUnavailable:
             summary = None
-        return ops_events.encode(Ready(summary=summary))
+        return ops_events.encode(ReadyLine(summary=summary))
 
     return OpsTarget(
         user_id=principal.user_id,

@@ -91,8 +91,8 @@ PROJECT = uuid.UUID(int=7)
 def line(number: int, *, project: uuid.UUID = PROJECT, status: str | None = None, pad: str = "") -> bytes:
     common: dict[str, Any] = {"message_id": uuid.UUID(int=number), "project_id": project, "ts": 1, "model": pad or None}
     if status is None:
-        return ops_events.encode(ops_events.Started(**common, attempt=1, run=1))
-    return ops_events.encode(ops_events.Finalized(**common, status=status, attempt=1))  # type: ignore[arg-type]
+        return ops_events.encode(ops_events.StartedLine(**common, attempt=1, run=1))
+    return ops_events.encode(ops_events.FinalizedLine(**common, status=status, attempt=1))  # type: ignore[arg-type]
 
 
 def say(stage: Stage, payload: bytes) -> None:

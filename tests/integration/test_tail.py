@@ -116,7 +116,7 @@ class Desk:
         raise AssertionError("nobody listens")
 
     def line(self, number: int, **fields: Any) -> bytes:
-        line = ops_events.Started(
+        line = ops_events.StartedLine(
             message_id=uuid.UUID(int=number),
             project_id=self.project_id,
             ts=1_795_395_619_691,
@@ -131,7 +131,7 @@ class Desk:
 
     def ended(self, status: str, *, total_ms: int, code: str | None = None) -> None:
         timing = events.Timing(queued_ms=1, first_token_ms=2, total_ms=total_ms)
-        line = ops_events.Finalized(
+        line = ops_events.FinalizedLine(
             message_id=uuid.uuid4(),
             project_id=self.project_id,
             ts=1_795_395_619_691,
