@@ -133,6 +133,20 @@ def test_lines_make_what_is_unfinished_and_its_states(modules: Page) -> None:
     assert sizes == [("p1", 1, 2, 1), ("p0", 0, 1, 0)]
 
 
+def test_a_submit_that_is_told_late_changes_nothing(modules: Page) -> None:
+    """It may come after the claim, and, of a short answer, after the end."""
+    acts = [
+        line("started", 1, 10, attempt=1),
+        line("submitted", 1, 11),
+        line("started", 2, 12, attempt=1),
+        line("finalized", 2, 13, status="success", attempt=1),
+        line("submitted", 2, 14),
+        line("finalized", 3, 15, status="error", attempt=1),
+        line("retried", 3, 16, status="pending"),
+    ]
+    assert modules.evaluate(UNFINISHED, [acts])["states"] == {"m1": "running", "m3": "waiting"}
+
+
 def test_rows_that_were_loaded_take_back_nothing_that_was_told_since(modules: Page) -> None:
     """What ended while rows were loaded stays ended; what the rows lack and was told before is over."""
     acts = [
@@ -284,10 +298,9 @@ def test_tools_and_attempts_are_where_the_log_has_them(modules: Page) -> None:
         ],
     }
     drawn = bars(modules.evaluate(WATERFALL, [one, ZERO_MS]))
-    assert drawn["Tool paint"] == (100, 180)
-    assert drawn["Context"] == (180, 185)
-    assert drawn["Text"] == (600, 900)
-    assert (drawn["Attempt 1"], drawn["Attempt 2"]) == ((15, 400), (450, 1000))
+    placed = {"Tool paint": (100, 180), "Context": (180, 185), "Text": (600, 900)}
+    attempts = {"Attempt 1": (15, 400), "Attempt 2": (450, 1000)}
+    assert {name: drawn[name] for name in (*placed, *attempts)} == placed | attempts
     assert "Tools" not in drawn
 
 

@@ -5,6 +5,8 @@
  */
 
 export const MOST = 20_000;
+/** Ends that are remembered: a submit may be told after its message's end. */
+const MOST_OVER = 2000;
 
 export class Unfinished {
   constructor() {
@@ -13,12 +15,15 @@ export class Unfinished {
     this.isCut = false;
     /** What ended while rows are loaded, or null: those rows may still show it. */
     this.ended = null;
+    this.over = new Set();
   }
 
   /** One line of the operators' channel. */
   take(line) {
     switch (line.type) {
       case "submitted":
+        if (!this.entries.has(line.messageId) && !this.over.has(line.messageId)) this.put(line, { state: "waiting" });
+        break;
       case "retried":
         this.put(line, { state: line.status === "building" ? "building" : "waiting", sinceMs: line.ts });
         break;
@@ -77,6 +82,8 @@ export class Unfinished {
   remove(id) {
     this.entries.delete(id);
     this.ended?.add(id);
+    this.over.add(id);
+    if (this.over.size > MOST_OVER) this.over.delete(this.over.values().next().value);
   }
 
   /** The `most` oldest, oldest first. */
