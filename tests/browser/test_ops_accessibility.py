@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.ops import answered, enter, failed, go, panel, project_of, stumbling
@@ -44,6 +45,7 @@ def test_the_operators_page(
     check(page, "batches")
 
 
+@pytest.mark.parametrize("look", ["wide, light", "narrow, dark"], indirect=True)
 def test_who_may_not_see_it(
     watch: Callable[..., Watched], site: Site, look: dict[str, Any], check: Callable[[Page, str], None]
 ) -> None:
