@@ -46,6 +46,8 @@ class Reprocess(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbi
     until: Moment | None = None
     project: UUID | None = None
     model: str | None = None
+    messages: Annotated[tuple[UUID, ...], msgspec.Meta(min_length=1, max_length=batches.MOST_CHOSEN)] | None = None
+    """Of these alone those that pass the rest."""
     include_poison: bool = False
     dry_run: bool = False
     rate: Annotated[float, msgspec.Meta(gt=0, le=batches.FASTEST)] | str | None = None
@@ -101,6 +103,7 @@ def _filter(body: Reprocess) -> BatchFilter:
         until=body.until,
         project=body.project,
         model=body.model,
+        messages=body.messages,
         include_poison=body.include_poison,
     )
 

@@ -1,4 +1,4 @@
-"""The page at ``/`` and what it asks of the server before anybody has signed in."""
+"""The pages at ``/`` and ``/ops``, and what they ask of the server before anybody has signed in."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 def page(services: Services) -> Response:
     """The page."""
     return current_app.send_static_file("index.html")
+
+
+@calls.add("GET", "/ops", access=Access.ANYBODY, media_type="text/html", answers={200: str})
+def operators_page(services: Services) -> Response:
+    """The page of operators. What it shows needs a token with the scope `ops`."""
+    return current_app.send_static_file("ops.html")
 
 
 @calls.add("GET", "/page.json", access=Access.ANYBODY, answers={200: PageFacts})

@@ -27,6 +27,8 @@ CANCELLED: Final = "cancelled"
 
 _RATE: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)/([smh])")
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+MOST_CHOSEN: Final = 1_000
+"""Messages that a batch may name one by one."""
 FASTEST: Final = 10_000.0
 """Messages a second that may be asked for."""
 RATE_RULE: Final = f"a number and one of /s, /m, /h, above none and at most {FASTEST:g} a second: 5/s"
@@ -62,6 +64,8 @@ class BatchFilter(_Public, frozen=True, kw_only=True, omit_defaults=True):
     until: datetime | None = None
     project: UUID | None = None
     model: str | None = None
+    messages: tuple[UUID, ...] | None = None
+    """None: all that pass the rest; else of these alone."""
     include_poison: bool = False
 
 

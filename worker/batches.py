@@ -46,13 +46,14 @@ class BatchDriver:
             _log.warning("a batch waits: Redis is away")
 
     def _tell(self, sent: Sent) -> bool:
-        """Ring for what was stuck, and show the others to who watches their projects; False where Redis is away."""
+        """Ring for what was stuck, and show the others to who watches; False where Redis is away."""
         for bell in sent.bells:
             ring = self._doorbell.ring_builder if bell.builds else self._doorbell.ring
             if not ring(bell.message_id):
                 return False
         for message in sent.again:
             self._log.publish(notices.message_made(message))
+            self._log.publish(notices.retried(message))
         return True
 
     def _ring(self) -> None:

@@ -209,6 +209,8 @@ def _beside_status(wanted: BatchFilter) -> list[ColumnElement[bool]]:
         found.append(Message.project_id == wanted.project)
     if wanted.model is not None:
         found.append(Message.model == wanted.model)
+    if wanted.messages is not None:
+        found.append(Message.id.in_(wanted.messages))
     return found
 
 

@@ -274,7 +274,7 @@ class MessageStore(Transactions):
         with self._transaction() as connection:
             seen = _seen(connection, principal, message_id, Message.project_id)
             project = lock_project(connection, principal, seen.project_id, EDITORS)
-            return retried(
+            return queue_again(
                 connection,
                 project,
                 message_id,
@@ -283,7 +283,7 @@ class MessageStore(Transactions):
             )
 
 
-def retried(
+def queue_again(
     connection: Connection,
     project: Row[Any],
     message_id: UUID,

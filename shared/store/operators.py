@@ -50,7 +50,7 @@ from shared.ops_records import (
 from shared.records import Cancelling
 from shared.records import Message as MessageRecord
 from shared.store.builds import buildable
-from shared.store.messages import retried
+from shared.store.messages import queue_again
 from shared.store.rows import usage
 from shared.store.transactions import Transactions
 from shared.store.turn_statements import CLAIMABLE
@@ -267,7 +267,7 @@ class OperatorStore(Transactions):
             ).one_or_none()
             if project is None:
                 raise NotFound
-            return retried(connection, project, message_id)
+            return queue_again(connection, project, message_id)
 
     def is_good(self, token_sha256: bytes, scope: str) -> bool:
         """Whether the token is still good, and has the scope."""

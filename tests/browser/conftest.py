@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, Final
 from uuid import uuid4
 
 import pytest
@@ -15,7 +18,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.browser.site import Site, Watched
 from tests.stack import Stack
 
-STATIC = Path(__file__).parents[2] / "api" / "static"
+HERE: Final = Path(__file__).parent
+STATIC = HERE.parents[1] / "api" / "static"
 
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_ARGUMENTS = (
@@ -27,6 +31,20 @@ CHROMIUM_ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+AXE_INSTALL_TIMEOUT_S: Final = 150.0
+CHECK: Final = """async (rules) => {
+    // what moves in is not looked at half faded
+    await Promise.allSettled(document.getAnimations().filter((one) => one.effect.getTiming().iterations !== Infinity)
+        .map((one) => one.finished));
+    const found = await axe.run(document, { runOnly: rules, resultTypes: ["violations"], iframes: false });
+    // an open item of a tree is named by its row, of which the items in it are no part: axe compares it with all of them
+    const isExempt = (id, node) => id === "label-content-name-mismatch" && node.html.startsWith('<li role="treeitem"');
+    return found.violations.flatMap(({ id, help, nodes }) =>
+        nodes.filter((node) => !isExempt(id, node)).map((node) =>
+            `${id} (${help}): ${node.html.slice(0, 160)} ${node.failureSummary}`));
+}"""
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +111,42 @@ def site(shared_stack: Stack) -> Site:
     """The running product, with a user who is new to it."""
     token, _ = shared_stack.store.create_token(f"reader-{uuid4()}")
     return Site(shared_stack.urls[0], token, shared_stack.model)
+
+
+@pytest.fixture
+def operator(shared_stack: Stack) -> Site:
+    """The running product, with somebody who may see how all of it is doing."""
+    token, _ = shared_stack.store.create_token(f"operator-{uuid4()}", scopes=frozenset({"ops"}))
+    return Site(shared_stack.urls[0], token, shared_stack.model)
+
+
+# --- what axe-core says -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program text of axe-core, from npm."""
+    directory = tmp_path_factory.mktemp("axe")
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy(HERE / name, directory)
+    subprocess.run(["npm", "ci", "--silent"], cwd=directory, check=True, timeout=AXE_INSTALL_TIMEOUT_S)
+    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.fixture(params=["wide, light", "wide, dark", "narrow, light", "narrow, dark"])
+def look(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A browser context's size and theme."""
+    size, theme = request.param.split(", ")
+    viewport = {"width": 1280, "height": 800} if size == "wide" else {"width": 390, "height": 800}
+    return {"viewport": viewport, "color_scheme": theme, "reduced_motion": "reduce"}
+
+
+@pytest.fixture
+def check(axe: str) -> Callable[[Page, str], None]:
+    """Fails with what axe-core has to say of the page as it is now."""
+
+    def check_it(page: Page, state: str) -> None:
+        page.evaluate(axe)
+        assert page.evaluate(CHECK, list(RULES)) == [], state
+
+    return check_it

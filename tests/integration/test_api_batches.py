@@ -112,3 +112,19 @@ def test_the_report_is_csv_with_a_line_for_every_message(api: Api, engine: Engin
     listed = answered(operator.get(f"/v1/ops/batches/{batch_id}/items"), 200)["items"]
     assert [row["messageId"] for row in rows] == ids[::-1]
     assert rows == [{name: "" if value is None else str(value) for name, value in item.items()} for item in listed]
+
+
+def test_a_batch_of_chosen_messages_takes_those_of_them_that_pass(
+    api: Api, engine: Engine, operator: Person, store: Store
+) -> None:
+    """A message that is named and has another code is left out, and told of; what is not named is not looked at."""
+    chosen, other = failed(api, engine, count=2), failed(api, engine, code="refusal")
+    failed(api, engine)
+    wanted = {"status": "error", "code": "length", "messages": [*chosen, *other]}
+    told = answered(operator.post("/v1/ops/reprocess", {**wanted, "dryRun": True}), 202)
+    assert (told["matched"], told["explanation"]["excluded"]) == (2, {"other_code": 1})
+    path = f"/v1/ops/batches/{answered(operator.post('/v1/ops/reprocess', wanted), 202)['batchId']}"
+    assert {item["messageId"] for item in answered(operator.get(f"{path}/items"), 200)["items"]} == set(chosen)
+    assert answered(operator.get(path), 200)["filter"] == wanted
+    for wrong in ([], ["x"], [chosen[0]] * 1_001):
+        refused(operator.post("/v1/ops/reprocess", {**wanted, "messages": wrong}), 422, "invalid_fields")

@@ -1,2 +1,2 @@
 /** The page's client is the public one. */
-export { backoffMs, ChatRelay, CLOSE_CODES, newKey } from "../clients/chatrelay.js";
+export { backoffMs, ChatRelay, CLOSE_CODES, Line, newKey, query } from "../clients/chatrelay.js";

@@ -492,8 +492,11 @@ function upsert(calls, call) {
 
 // --- streams ---------------------------------------------------------------------------------------------------------
 
-/** One socket after the other on a path, until the server says that it is enough, or `stop()`. */
-class Line {
+/**
+ * One socket after the other on a path, until the server says that it is enough, or `stop()`. Who extends it says what is
+ * asked for (`parameters`), what becomes of a frame (`take`; false ends the socket) and of a socket's end (`afterSocket`).
+ */
+export class Line {
   constructor(client, path, { onConnection = () => {}, onRefused = () => {}, isFull = () => false, room = () => {} }) {
     this.client = client;
     this.path = path;
@@ -765,7 +768,7 @@ class Watchdog {
   }
 }
 
-function query(parameters) {
+export function query(parameters) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
   return given.length ? `?${new URLSearchParams(given)}` : "";
 }

@@ -3,9 +3,8 @@
  */
 import { batch } from "../../vendor/signals.js";
 import * as state from "../state.js";
+import { storeToken } from "../stored_token.js";
 import { forgetDrafts } from "./drafts.js";
-
-const TOKEN_KEY = "chatrelay.token";
 
 const READY_WITHIN_MS = 1500;
 
@@ -129,24 +128,6 @@ export function fail(error) {
 /** Tells a screen reader. */
 export function announce(text) {
   state.announcement.value = text;
-}
-
-/** The stored token; null also where the browser allows no storage. */
-export function storedToken() {
-  try {
-    return localStorage.getItem(TOKEN_KEY);
-  } catch {
-    return null;
-  }
-}
-
-export function storeToken(token) {
-  try {
-    if (token === null) localStorage.removeItem(TOKEN_KEY);
-    else localStorage.setItem(TOKEN_KEY, token);
-  } catch {
-    // No storage: the token lasts as long as the page.
-  }
 }
 
 /** Names the project in the address, so that a reload and a bookmark come back to it. */

@@ -3,8 +3,9 @@ import { batch } from "../../vendor/signals.js";
 import { request } from "../api.js";
 import { ChatRelay } from "../client.js";
 import * as state from "../state.js";
+import { storedToken, storeToken } from "../stored_token.js";
 import { openProject, takeProjects } from "./projects.js";
-import { forget, leaveProject, session, storedToken, storeToken, writeFragment } from "./session.js";
+import { forget, leaveProject, session, writeFragment } from "./session.js";
 
 const AGAIN_AFTER_MS = 3000;
 

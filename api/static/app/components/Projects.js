@@ -53,6 +53,7 @@ export function Projects() {
       </ul>
       <footer>
         <button type="button" class="link" onClick=${signOut}>Sign out</button>
+        ${state.me.value?.scopes.includes("ops") && html`<a href="/ops">Operations</a>`}
         ${state.info.value?.version && html`<span class="quiet">${state.info.value.version}</span>`}
       </footer>
     </nav>
