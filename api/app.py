@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from flask import Flask
 
 from api import (
+    access_log,
     docs,
     errors,
     health,
@@ -97,6 +98,7 @@ def create_app(
             app.add_url_rule(call.rule, f"{call.name}_without_upgrade", _upgrade_required, methods=[call.method])
         else:
             app.add_url_rule(call.rule, call.name, call.view(services), methods=[call.method])
+    access_log.install(app)
     return app
 
 

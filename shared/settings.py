@@ -40,6 +40,21 @@ class Settings(BaseSettings):
         description="where a worker, builder or sweeper tells its metrics (docs/metrics.md); 0: nowhere",
     )
 
+    log_format: Literal["json", "text"] | None = Field(
+        None,
+        alias="CHATRELAY_LOG_FORMAT",
+        description="`json` or `text`; unset: text on a terminal and under `chatrelay dev`, else JSON lines",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="CHATRELAY_LOG_LEVEL", description="what is logged: from `DEBUG`, `INFO`, `WARNING` or `ERROR` up"
+    )
+    traces: bool | None = Field(
+        None,
+        alias="CHATRELAY_TRACES",
+        description="whether spans are exported; unset: where `OTEL_EXPORTER_OTLP_ENDPOINT` is set"
+        " (docs/logs-and-traces.md)",
+    )
+
     models: Names = Field(
         ("gpt-4.1-mini",), alias="CHATRELAY_MODELS", description="models that may be asked for, the default first"
     )

@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
-from shared import event_log, exporter, keys, metrics, settings
+from shared import event_log, exporter, keys, logs, metrics, settings, traces
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
 from shared.exporter import Exporter
@@ -115,9 +115,19 @@ def make_app(environment: Any) -> Celery:
         raise SystemExit(2) from None
     made = make_celery(read.redis_url.get_secret_value())
     tasks.register(made)
+    process = "worker"
+
+    def set_up_logs(**_: Any) -> None:
+        """Celery asks for it once a process, and leaves loggers alone where somebody answers."""
+        logs.configure(process, style=read.log_format, level=read.log_level)
+        logs.catch_what_nobody_caught()
 
     def set_up(instance: Any, **_: Any) -> None:
+        nonlocal process
         queues = set(instance.app.amqp.queues.consume_from)
+        if keys.BUILDS_QUEUE in queues:
+            process = "builder"
+            logs.call_it(process)
         if {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & queues:
             workshop = start(SQL_CONNECTIONS)
             Exporter(workshop.store).serve(read.metrics_port)
@@ -157,6 +167,7 @@ def make_app(environment: Any) -> Celery:
         signals.worker_shutting_down.connect(lambda **_: watch.stop(), weak=False)
 
     def start(sql_connections: int) -> Workshop:
+        traces.start(process, environment, wanted=read.traces)
         workshop = build(read, made, sql_connections=sql_connections)
         tasks.workshop = workshop
         workshop.streams.start()
@@ -171,7 +182,9 @@ def make_app(environment: Any) -> Celery:
         if tasks.workshop is not None:
             tasks.workshop.leases.stop()
             tasks.workshop.streams.stop()
+        traces.stop()
 
+    signals.setup_logging.connect(set_up_logs, weak=False)
     signals.celeryd_after_setup.connect(set_up, weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)

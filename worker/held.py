@@ -7,6 +7,7 @@ a commit whose events are appended afterwards.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -24,6 +25,7 @@ from shared.metrics import AttemptReason
 from shared.records import Lease
 from shared.settings import Settings
 from shared.store import Store
+from worker import telling
 from worker.leases import Hold, LeaseKeeper, Stop
 from worker.publisher import Publisher
 from worker.streams import StreamLoop
@@ -205,12 +207,14 @@ class Held:
 
     async def _renew(self, lease: Lease, above: int) -> Lease:
         """The log was lost: an attempt above its and the row's."""
-        metrics.ATTEMPTS.add(AttemptReason.LOG_LOST)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
+        renewed = await loop.run_in_executor(
             self._workshop.streams.sql,
+            contextvars.copy_context().run,
             lambda: self._insist(lambda: self._store.begin_attempt(lease, above=above)),
         )
+        telling.attempt_begun(renewed, AttemptReason.LOG_LOST)
+        return renewed
 
     # --- the end -------------------------------------------------------------------------------------------------
 

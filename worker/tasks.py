@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-from celery import Celery
+from celery import Celery, current_task
 
 from shared.doorbell import BUILD_COMPONENT, RUN_MESSAGE
 from shared.errors import StoreUnavailable
+from worker import telling
 from worker.build import run_build
 from worker.compiler import Compiler
 from worker.held import Workshop
@@ -31,13 +32,14 @@ def register(app: Celery) -> None:
             return
         if workshop.streams.silent_s > workshop.settings.lease_s / 2:
             return  # what it can't stream it must not take; the bell is rung again
-        try:
-            run_turn(workshop, UUID(message_id))
-        except StoreUnavailable:
-            _log.warning("bell for %s not answered: the database is away", message_id)
-        except Exception:
-            # handed back with a try less; the sweeper rings again, or ends the message as worker_lost
-            _log.exception("the turn of message %s broke", message_id)
+        with telling.bell(current_task.request, UUID(message_id)):
+            try:
+                run_turn(workshop, UUID(message_id))
+            except StoreUnavailable:
+                _log.warning("bell for %s not answered: the database is away", message_id)
+            except Exception:
+                # handed back with a try less; the sweeper rings again, or ends the message as worker_lost
+                _log.exception("the turn of message %s broke", message_id)
 
     @app.task(name=BUILD_COMPONENT)  # type: ignore[untyped-decorator]  # celery is untyped
     def build_component(message_id: str) -> None:
@@ -46,9 +48,10 @@ def register(app: Celery) -> None:
             return
         if workshop.streams.silent_s > workshop.settings.lease_s / 2:
             return  # as a turn: the bell is rung again
-        try:
-            run_build(workshop, compiler, UUID(message_id))
-        except StoreUnavailable:
-            _log.warning("bell for the build of %s not answered: the database is away", message_id)
-        except Exception:
-            _log.exception("the build of message %s broke", message_id)
+        with telling.bell(current_task.request, UUID(message_id)):
+            try:
+                run_build(workshop, compiler, UUID(message_id))
+            except StoreUnavailable:
+                _log.warning("bell for the build of %s not answered: the database is away", message_id)
+            except Exception:
+                _log.exception("the build of message %s broke", message_id)
