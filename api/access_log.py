@@ -8,20 +8,27 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, Final
 
-from flask import Flask, Request
+from flask import Flask, request
 
 from shared import log_context, logs, traces
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
+_ROUTE: Final = "chatrelay.route"
+"""Where a request's environment has its endpoint's name and its address with names for what varies."""
 _log = logs.get_logger(__name__)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_UNREMARKABLE: Final = frozenset({"healthz", "readyz", "metrics", "static"})
+_UNREMARKABLE: Final = frozenset({"healthz", "readyz", "get_metrics", "static"})
 """Endpoints whose requests are lines for debugging, unless they fail, and no spans."""
 
 
 def install(app: Flask) -> None:
-    """To be called once the routes are known; the first to see a request, and the last to see its answer."""
+    """To be called before anything else is asked of a request."""
     inner = app.wsgi_app
+
+    @app.before_request
+    def remember_route() -> None:
+        if request.url_rule is not None:
+            request.environ[_ROUTE] = request.endpoint, request.url_rule.rule
 
     def told(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         given = log_context.sane_request_id(environ.get("HTTP_X_REQUEST_ID"))
@@ -52,7 +59,7 @@ def _told(inner: Any, environ: dict[str, Any], start_response: Any) -> Iterable[
             answer = inner(environ, remember)
         except StopIteration as error:  # gunicorn's word for a connection that was taken: others answer on it
             taken = error
-        endpoint, route = _route(environ)
+        endpoint, route = environ.get(_ROUTE, (None, None))
         status = answered[0] if answered else None
         if taken is not None and "HTTP_UPGRADE" in environ:
             status = 101
@@ -74,11 +81,3 @@ def _told(inner: Any, environ: dict[str, Any], start_response: Any) -> Iterable[
 def _trace_headers(environ: dict[str, Any]) -> dict[str, str]:
     names = ("traceparent", "tracestate")
     return {name: value for name in names if (value := environ.get(f"HTTP_{name.upper()}"))}
-
-
-def _route(environ: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The endpoint's name, and its address with names for what varies; None where there is none."""
-    request = environ.get("werkzeug.request")
-    if not isinstance(request, Request) or request.url_rule is None:
-        return None, None
-    return request.endpoint, request.url_rule.rule

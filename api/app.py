@@ -88,6 +88,7 @@ def create_app(
     app.extensions[EXTENSION] = services
     app.config["SOCK_SERVER_OPTIONS"] = SOCK_SERVER_OPTIONS
     app.url_map.merge_slashes = False
+    access_log.install(app)
     errors.install(app)
     origins.install(app, settings, ROUTES)
     docs.install(app, CALLS)
@@ -98,7 +99,6 @@ def create_app(
             app.add_url_rule(call.rule, f"{call.name}_without_upgrade", _upgrade_required, methods=[call.method])
         else:
             app.add_url_rule(call.rule, call.name, call.view(services), methods=[call.method])
-    access_log.install(app)
     return app
 
 

@@ -35,6 +35,8 @@ _TALKATIVE: Final = (
     # two lines for each bell
     "celery.worker.strategy",
     "celery.app.trace",
+    # each plugin that is loaded
+    "alembic.runtime.plugins",
     # addresses, and at their debug level whole requests
     "aiohttp",
     "httpcore2",

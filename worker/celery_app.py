@@ -184,6 +184,7 @@ def make_app(environment: Any) -> Celery:
             tasks.workshop.streams.stop()
         traces.stop()
 
+    signals.celeryd_init.connect(set_up_logs, weak=False)  # before Celery warns of anything
     signals.setup_logging.connect(set_up_logs, weak=False)
     signals.celeryd_after_setup.connect(set_up, weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
