@@ -161,6 +161,7 @@ class Conversation(SocketReader):
         "_taken",
         "calls",
     )
+    kind = "protocol"
 
     def __init__(
         self, hub: Hub, target: UserTarget, place: Place, dialect: Dialect, project_id: UUID | None = None

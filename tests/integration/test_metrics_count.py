@@ -34,6 +34,7 @@ from worker.compiler import Compiler
 from worker.sweep import Sweeper
 from worker.turn import run_turn
 
+PACE_S: Final = 0.05
 LIMITS: Final = SubmitLimits(max_unfinished=20, max_tokens_per_day=None)
 
 
@@ -81,7 +82,11 @@ def test_an_answer_with_tools_is_counted_as_it_was(bench: Bench) -> None:
     bench.model.on(
         "go",
         rounds(
-            [{"text": "Let me."}, {"tools": [edit("/title", "X"), {"name": "made-up", "arguments": {}}]}],
+            [
+                {"wait": PACE_S},
+                {"text": "Let me."},
+                {"tools": [edit("/title", "X"), {"name": "made-up", "arguments": {}}]},
+            ],
             [{"text": "Done."}],
         ),
     )
@@ -104,6 +109,7 @@ def test_an_answer_with_tools_is_counted_as_it_was(bench: Bench) -> None:
     assert row.timing.queued_ms is not None
     assert row.timing.tools_ms is not None
     assert took["queue"] == pytest.approx(row.timing.queued_ms / 1000, abs=0.003)
+    assert took["connect"] + took["first_byte"] >= PACE_S, "of the call that wrote the first text"
     assert took["tools"] == pytest.approx(row.timing.tools_ms / 1000, abs=0.003)
     for name, milliseconds in (("first_token", row.timing.first_token_ms), ("completion", row.timing.total_ms)):
         assert milliseconds is not None

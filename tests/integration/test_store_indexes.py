@@ -74,6 +74,10 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
         "ix_messages_ending",
     ),
     "the longest wait": (lambda scene: scene.store.longest_wait_s(), "ix_messages_claimable"),
+    "figures for a dashboard": (
+        lambda scene: scene.store.figures(),
+        "ix_messages_claimable|ix_messages_buildable|ix_messages_unfinished_author",
+    ),
     "the next in line": (lambda scene: scene.store.next_in_line(scene.project_id), "ix_messages_queue"),
     "a claim": (lambda scene: scene.claim(scene.message()), "pk_messages"),
     "what stands before a claimed message": (lambda scene: scene.claim(scene.message()), "ix_messages_queue"),

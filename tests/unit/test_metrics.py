@@ -12,6 +12,8 @@ import promql_parser
 import pytest
 import yaml
 
+from dev.run import DevStack
+from dev.state import State
 from shared import metrics
 from shared.lifecycle import ErrorCode
 
@@ -184,3 +186,16 @@ def test_a_tally_hands_over_each_count_once() -> None:
     tally.count += 1
     tally.hand_over()
     assert told() == 3
+
+
+def test_with_make_run_each_process_tells_its_metrics_on_a_port_of_its_own(tmp_path: Path) -> None:
+    told = {"DATABASE_URL": "postgresql://x/y", "REDIS_URL": "redis://x", "OPENAI_API_KEY": "k"}
+
+    def ports(environment: dict[str, str]) -> dict[str, str | None]:
+        with State(tmp_path) as state:
+            processes = DevStack(state, told | environment, port=8000).processes()
+            return {process.name: (process.command().env or {}).get("CHATRELAY_METRICS_PORT") for process in processes}
+
+    given = ports({"CHATRELAY_METRICS_PORT": "9100"})
+    assert [given[name] for name in ("worker", "builder", "sweeper")] == ["9100", "9101", "9102"]
+    assert set(ports({}).values()) == {None}
