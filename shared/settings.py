@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -186,6 +187,8 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Settings:
         if self.heartbeat_s * 2 > self.lease_s:
             raise ValueError("CHATRELAY_HEARTBEAT_S must be at most half of CHATRELAY_LEASE_S")
+        if self.traces and not _is_installed("opentelemetry.exporter"):
+            raise ValueError("CHATRELAY_TRACES needs OpenTelemetry: pip install 'chatrelay[otel]'")
         if not self.models:
             raise ValueError("CHATRELAY_MODELS must name at least one model")
         return self
@@ -201,6 +204,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load` was given: reading the environment is its caller's act."""
         return (init_settings,)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
 
 
 def load(environment: Mapping[str, str]) -> Settings:

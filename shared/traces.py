@@ -9,6 +9,7 @@ a trace whose id is the message's own, so that all such attempts are in one plac
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
@@ -17,6 +18,8 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from shared.trace_export import Exporting
+
+_log = logging.getLogger(__name__)
 
 Attribute: TypeAlias = str | int | float | bool | Sequence[str]
 Attributes: TypeAlias = Mapping[str, Attribute | None]
@@ -64,9 +67,13 @@ _exporting: Exporting | None = None
 def start(process: str, environment: Mapping[str, str], *, wanted: bool | None) -> None:
     """Export this process's spans, where that is wanted (None: where an OTLP endpoint is set). To be called after a fork."""
     global _exporting
-    if _exporting is None and _is_wanted(environment, wanted):
-        from shared.trace_export import Exporting
-
+    if _exporting is None and is_wanted(environment, wanted):
+        try:
+            from shared.trace_export import Exporting
+        except ImportError:
+            # a platform sets an endpoint for everybody; who wants traces for certain is told by `shared.settings`
+            _log.warning("no traces: OpenTelemetry is not installed (the extra `otel`)")
+            return
         _exporting = Exporting(process)
 
 
@@ -126,7 +133,7 @@ def ids() -> dict[str, str]:
     return {} if _exporting is None else _exporting.ids()
 
 
-def _is_wanted(environment: Mapping[str, str], wanted: bool | None) -> bool:
+def is_wanted(environment: Mapping[str, str], wanted: bool | None) -> bool:
     if wanted is not None:
         return wanted
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none":
