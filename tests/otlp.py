@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 PATIENCE_S: Final = 90.0
@@ -72,7 +71,7 @@ def _span(service: str, span: Any) -> Span:
     return Span(
         service=service,
         name=span.name,
-        kind=MessageToDict(span).get("kind", "").removeprefix("SPAN_KIND_").lower(),
+        kind=span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower(),
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
         parent_id=span.parent_span_id.hex(),
