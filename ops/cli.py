@@ -10,7 +10,7 @@ import typer
 
 from ops import tokens
 from ops.surroundings import database_errors, database_url
-from shared import migrate
+from shared import logs, migrate
 
 app = typer.Typer(
     name="chatrelay",
@@ -25,6 +25,7 @@ app.add_typer(tokens.app, name="token")
 
 def main() -> None:
     """The console script."""
+    logs.configure_by(os.environ, "cli")
     app()
 
 

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 import structlog
@@ -72,12 +72,13 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return cast(structlog.stdlib.BoundLogger, wrapped.bind())
 
 
-def configure(process: str, *, style: Format | None, level: str) -> None:
+def configure(process: str, *, style: Format | None, level: Level) -> None:
     """Have every logger of this process write so. `style` None: for a person where standard error is a terminal.
 
     Harmless again, also in a process that was forked from one in which it was done.
     """
-    call_it(process)
+    global _process
+    _process = process
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(style or ("text" if sys.stderr.isatty() else "json")))
     handler.addFilter(_is_heard)
@@ -92,10 +93,14 @@ def configure(process: str, *, style: Format | None, level: str) -> None:
     logging.captureWarnings(True)
 
 
-def call_it(process: str) -> None:
-    """What lines tell as `process`."""
-    global _process
-    _process = process
+def configure_by(environment: Mapping[str, str], process: str) -> None:
+    """For the command line, whose settings nobody checks: what is no format or level is as if unset. From `WARNING` up."""
+    style, level = environment.get("CHATRELAY_LOG_FORMAT"), environment.get("CHATRELAY_LOG_LEVEL")
+    configure(
+        process,
+        style=cast(Format, style) if style in get_args(Format) else None,
+        level=cast(Level, level) if level in get_args(Level) else "WARNING",
+    )
 
 
 def catch_what_nobody_caught() -> None:

@@ -117,17 +117,16 @@ def make_app(environment: Any) -> Celery:
     tasks.register(made)
     process = "worker"
 
-    def set_up_logs(**_: Any) -> None:
+    def set_up_logs(options: Any = None, **_: Any) -> None:
         """Celery asks for it once a process, and leaves loggers alone where somebody answers."""
+        nonlocal process
+        if keys.BUILDS_QUEUE in ((options or {}).get("queues") or ()):
+            process = "builder"
         logs.configure(process, style=read.log_format, level=read.log_level)
         logs.catch_what_nobody_caught()
 
     def set_up(instance: Any, **_: Any) -> None:
-        nonlocal process
         queues = set(instance.app.amqp.queues.consume_from)
-        if keys.BUILDS_QUEUE in queues:
-            process = "builder"
-            logs.call_it(process)
         if {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & queues:
             workshop = start(SQL_CONNECTIONS)
             Exporter(workshop.store).serve(read.metrics_port)

@@ -52,7 +52,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Lines]]
     levels = [(logger, logger.level) for logger in loggers]
     handlers, hooks = root.handlers, (sys.excepthook, threading.excepthook)
 
-    def configured(style: logs.Format = "json", level: str = "DEBUG") -> Lines:
+    def configured(style: logs.Format = "json", level: logs.Level = "DEBUG") -> Lines:
         stream = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
         logs.configure("worker", style=style, level=level)
