@@ -145,7 +145,8 @@ def test_one_message_is_one_trace_across_processes_and_its_lines_bear_its_reques
     message_id = answer.json()["assistantMessage"]["id"]
     assert end_of(person, message_id)["status"] == "success"
 
-    spans = collector.wait_for("build", trace_id)
+    for name in ("POST /v1/projects/<project_id>/messages", "turn", "build"):
+        spans = collector.wait_for(name, trace_id)
     assert tree(spans, caller) == [
         {
             "POST /v1/projects/<project_id>/messages": [
@@ -187,12 +188,12 @@ def test_one_message_is_one_trace_across_processes_and_its_lines_bear_its_reques
     assert by_name["turn"].attributes["chatrelay.message.id"] == message_id
 
     for name in ("worker-1", "builder-1"):
-        (end,) = ends(stack, name, message_id)
+        (end,) = eventually(partial(ends, stack, name, message_id))
         assert end["request_id"] == "from-the-test"
         assert end["trace_id"] == trace_id
     (end,) = ends(stack, "builder-1", message_id)
     assert (end["status"], end["attempt"], end["model"], end["process"]) == ("success", 2, "scripted", "builder")
-    (request,) = [line for line in about(stack, "web-1", message_id) if line["event"] == "request"]
+    (request,) = eventually(lambda: [line for line in about(stack, "web-1", message_id) if line["event"] == "request"])
     assert (request["method"], request["route"], request["status"], request["request_id"]) == (
         "POST",
         "/v1/projects/<project_id>/messages",
@@ -238,7 +239,7 @@ def test_nothing_that_users_providers_or_operators_keep_secret_is_told_anywhere(
     for operators, error of a row, or command line has any of it."""
     operators = stack.redis.pubsub()  # type: ignore[no-untyped-call]  # redis-py's
     operators.subscribe(keys.OPS)
-    rows = drive(stack, person)
+    rows = drive(stack, person, collector)
     told = {name: stack.output(name) for name in PRODUCT}
     told["spans"] = b"".join(collector.raw).decode("latin-1")
     told["operators"] = str([message["data"] for message in iter(partial(operators.get_message, timeout=0.2), None)])
@@ -268,7 +269,7 @@ def command_lines() -> Iterator[Path]:
         yield path
 
 
-def drive(stack: Stack, person: Person) -> list[dict[str, Any]]:
+def drive(stack: Stack, person: Person, collector: Collector) -> list[dict[str, Any]]:
     """Traffic with a secret in each place that has one; the final rows."""
     model, secret = stack.model, SECRETS
     echo = {"message": f"you said {secret['prompt']}: {secret['provider']}", "code": secret["provider"], "type": "x"}
@@ -332,7 +333,18 @@ def drive(stack: Stack, person: Person) -> list[dict[str, Any]]:
         with stack._engine.begin() as connection:
             connection.exec_driver_sql("DROP FUNCTION quote_it CASCADE")
     refuse(stack, person, project)
+    answered_last(stack, person, collector)
     return rows
+
+
+def answered_last(stack: Stack, person: Person, collector: Collector) -> None:
+    """What was told before has come, where this has."""
+    trace_id = uuid.uuid4().hex
+    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    stack.model.say("last", {"text": "Over."})
+    person.client.post(f"/v1/projects/{person.project()}/messages", json={"content": "last"}, headers=headers)
+    for name in ("POST /v1/projects/<project_id>/messages", "turn"):
+        collector.wait_for(name, trace_id)
 
 
 def refuse(stack: Stack, person: Person, project: str) -> None:
