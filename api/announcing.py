@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from uuid import UUID
 
-from shared import closing, metrics, notices
+from shared import closing, log_context, metrics, notices
 from shared.doorbell import Doorbell
 from shared.errors import LogUnavailable
 from shared.event_log import EventLog, Publication
@@ -35,6 +35,7 @@ def submitted(log: EventLog, doorbell: Doorbell, pair: Submitted) -> None:
     """A pair of messages was made, or was asked for again: then only the bell."""
     if not pair.repeated:
         metrics.SUBMITTED.add()
+    log_context.note(message_id=pair.assistant_message.id, project_id=pair.assistant_message.project_id)
     if pair.assistant_message.status != "pending" or not doorbell.ring(pair.assistant_message.id) or pair.repeated:
         return
     made = [notices.message_made(pair.user_message), notices.message_made(pair.assistant_message)]
@@ -44,6 +45,7 @@ def submitted(log: EventLog, doorbell: Doorbell, pair: Submitted) -> None:
 def retried(log: EventLog, doorbell: Doorbell, message: Message) -> None:
     """A final message is back in the queue, or its component is to be built again."""
     metrics.RETRIES.add()
+    log_context.note(message_id=message.id, project_id=message.project_id)
     rung = doorbell.ring_builder(message.id) if message.status == "building" else doorbell.ring(message.id)
     if rung:
         publish(log, [notices.message_made(message), notices.retried(message)])
@@ -60,6 +62,7 @@ def cancel(store: Store, log: EventLog, doorbell: Doorbell, principal: Principal
 def cancel_asked(store: Store, log: EventLog, doorbell: Doorbell, asked: Cancelling) -> None:
     """Whoever holds the message is told that its end was asked for; where nobody does, it is committed here."""
     message_id = asked.message_id
+    log_context.note(message_id=message_id, project_id=asked.project_id)
     metrics.CANCELS.add()
     if asked.held:
         publish(log, [notices.cancel_asked(message_id)])

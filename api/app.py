@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from flask import Flask
 
 from api import (
+    access_log,
     batches,
     clients,
     docs,
@@ -95,6 +96,7 @@ def create_app(
     app.extensions[EXTENSION] = services
     app.config["SOCK_SERVER_OPTIONS"] = SOCK_SERVER_OPTIONS
     app.url_map.merge_slashes = False
+    access_log.install(app)
     errors.install(app)
     origins.install(app, settings, ROUTES)
     docs.install(app, CALLS)

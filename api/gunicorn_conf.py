@@ -9,7 +9,9 @@ import threading
 from types import FrameType
 from typing import Any
 
-from shared import exporter
+from gunicorn import glogging
+
+from shared import exporter, logs, traces
 from shared.settings import InvalidSettings, load
 
 try:
@@ -27,8 +29,19 @@ graceful_timeout = int(_settings.drain_s) + 1
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
-accesslog = None
+logs.configure("web", style=_settings.log_format, level=_settings.log_level)
+logs.catch_what_nobody_caught()
+accesslog = None  # `api.access_log` tells requests
 loglevel = "warning"
+
+
+class logger_class(glogging.Logger):  # type: ignore[misc]  # gunicorn is untyped, and asks for this name
+    """gunicorn's own lines, among those of everybody."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers = []
+        self.error_log.propagate = True
 
 
 def on_starting(server: Any) -> None:
@@ -54,6 +67,7 @@ def worker_exit(server: Any, worker: Any) -> None:
     """However the worker ends, its readers are told."""
     if getattr(worker, "wsgi", None) is not None:
         _relay(worker).stop(1.0)
+    traces.stop()
 
 
 def on_exit(server: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import Flask, Response, request
 
-from api import auth
+from api import access_log, auth
 from api.calls import Access, Call
 from shared.settings import Settings
 
@@ -23,16 +23,16 @@ _SECURITY_HEADERS: Final = {
 _CORS_ALLOWED: Final = {
     "Access-Control-Allow-Methods": "GET, POST, PATCH, PUT, DELETE",
     "Access-Control-Allow-Headers": (
-        "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer, Trpc-Accept, OpenAI-Organization,"
-        " OpenAI-Project, X-Stainless-Arch, X-Stainless-Helper-Method, X-Stainless-Lang, X-Stainless-OS,"
-        " X-Stainless-Package-Version, X-Stainless-Retry-Count, X-Stainless-Runtime, X-Stainless-Runtime-Version,"
-        " X-Stainless-Timeout"
+        "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, Prefer, Traceparent, Tracestate, Trpc-Accept,"
+        " OpenAI-Organization, OpenAI-Project, X-Request-Id, X-Stainless-Arch, X-Stainless-Helper-Method, X-Stainless-Lang,"
+        " X-Stainless-OS, X-Stainless-Package-Version, X-Stainless-Retry-Count, X-Stainless-Runtime,"
+        " X-Stainless-Runtime-Version, X-Stainless-Timeout"
     ),
     "Access-Control-Max-Age": "600",
 }
 _MODULES_OF_FRAMES: Final = ("/static/preview/", "/static/vendor/react.js")
 """What a preview's frame, whose origin is opaque, imports."""
-_CORS_EXPOSED: Final = "ETag, Location, Preference-Applied, Retry-After, X-Should-Retry"
+_CORS_EXPOSED: Final = "ETag, Location, Preference-Applied, Retry-After, X-Request-Id, X-Should-Retry"
 
 
 def install(app: Flask, settings: Settings, calls: Iterable[Call]) -> None:
@@ -67,7 +67,7 @@ def _first_segment(path: str) -> str:
 
 def headers(settings: Settings) -> dict[str, str]:
     """What every answer to the present request carries."""
-    return _SECURITY_HEADERS | _cors(settings)
+    return _SECURITY_HEADERS | {access_log.REQUEST_ID_HEADER: access_log.request_id()} | _cors(settings)
 
 
 def _cors(settings: Settings) -> dict[str, str]:

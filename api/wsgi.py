@@ -12,7 +12,7 @@ from api import announcing
 from api.app import create_app
 from api.relay import DATABASE_THREADS, Relay
 from api.services import Probe
-from shared import engine, event_log, metrics, migrate
+from shared import engine, event_log, metrics, migrate, traces
 from shared.doorbell import Doorbell, make_celery
 from shared.errors import LogUnavailable, StoreUnavailable
 from shared.event_log import EventLog
@@ -32,6 +32,7 @@ def build(environment: Mapping[str, str]) -> Flask:
         settings = load(environment)
     except InvalidSettings as error:
         raise SystemExit(f"chatrelay: the settings are not valid\n{error}") from None
+    traces.start("web", environment, wanted=settings.traces)
     return _build(settings)
 
 

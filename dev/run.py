@@ -148,6 +148,7 @@ class DevStack:
         told["GUNICORN_CMD_ARGS"] = f"--bind 127.0.0.1:{self._port} {told.get('GUNICORN_CMD_ARGS', '')}".rstrip()
         told["CHATRELAY_DEV_TOKEN"] = told.get("CHATRELAY_DEV_TOKEN") or self._state.token()
         told.setdefault("CHATRELAY_DRAIN_S", DRAIN_S)
+        told.setdefault("CHATRELAY_LOG_FORMAT", "text")
         if os.geteuid() == 0:
             told.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser privileges")
         if self._postgres is not None:

@@ -10,7 +10,7 @@ import typer
 
 from ops import audit, doctor, prune, reprocess, stats, tail, tokens
 from ops.surroundings import database_errors, database_url
-from shared import migrate
+from shared import logs, migrate
 
 app = typer.Typer(
     name="chatrelay",
@@ -30,6 +30,7 @@ app.command(name="stats")(stats.stats)
 
 def main() -> None:
     """The console script."""
+    logs.configure_by(os.environ, "cli")
     app()
 
 

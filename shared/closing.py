@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared import events, metrics, notices
+from shared import ended, events, metrics, notices, traces
 from shared.errors import LogUnavailable
 from shared.event_log import Entry, EventLog, Word
 from shared.lifecycle import ErrorCode
@@ -31,7 +31,7 @@ def close(store: Store, log: EventLog | None, found: ToClose) -> Ending | None:
     ending = store.close_message(found.message_id, outcome, seen_attempt=found.attempt, above=above)
     if ending is not None:
         metrics.ATTEMPTS.add(AttemptReason.CLOSING)
-        metrics.message_ended(ending, found.model)
+        ended.tell(ending, found.model)
     if ending is not None and log is not None:
         append_ending(store, log, ending)
     return ending
@@ -44,15 +44,12 @@ def append_ending(store: Store, log: EventLog, ending: Ending) -> bool:
     """
     entries = entries_of(ending)
     try:
-        answer = log.append(ending.message_id, entries, notices.ending(ending, entries))
-        match answer.word:
-            case Word.OK | Word.THERE:
-                pass
-            case (
-                Word.LOST | Word.STALE
-            ):  # what is refused is not published: operators have no row that is compared for them
-                for told in notices.ended(ending, entries):
-                    log.publish(told)
+        with traces.span("append ending", {"chatrelay.message.id": str(ending.message_id)}):
+            answer = log.append(ending.message_id, entries, notices.ending(ending, entries))
+        if answer.word in (Word.LOST, Word.STALE):
+            # what is refused is not published: operators have no row that is compared for them
+            for told in notices.ended(ending, entries):
+                log.publish(told)
     except LogUnavailable:
         return False
     store.ending_was_appended(ending.message_id, entries[-1].id)

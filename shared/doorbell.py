@@ -1,5 +1,6 @@
-"""Celery as a doorbell: a task carries a message's id and nothing else. A bell lost, doubled or late changes nothing,
-since the row is the queue and the sweeper rings again.
+"""Celery as a doorbell: a task carries a message's id and nothing else that matters. A bell lost, doubled or late changes
+nothing, since the row is the queue and the sweeper rings again. Its headers tell logs and traces where it was rung, if that
+was in a request or a turn of that very message.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.scheduling import priority_cycle
 
-from shared import keys, metrics
+from shared import keys, log_context, metrics, traces
 
 RUN_MESSAGE = "chatrelay.run_message"
 BUILD_COMPONENT = "chatrelay.build_component"
@@ -97,10 +98,24 @@ class Doorbell:
 
     def _send(self, task: str, message_id: UUID, queue: str) -> bool:
         try:
-            self._celery.send_task(task, args=(str(message_id),), queue=queue, retry=False)
+            self._celery.send_task(
+                task, args=(str(message_id),), queue=queue, retry=False, headers=_carried(message_id)
+            )
         except (OperationalError, OSError):
             metrics.BELLS.add("lost")
             _log.warning("bell not rung for %s: the broker is away", message_id)
             return False
         metrics.BELLS.add("rung")
         return True
+
+
+REQUEST_ID_HEADER = "chatrelay_request_id"
+
+
+def _carried(message_id: UUID) -> dict[str, str]:
+    """What the present request or turn is called, where it is about this message: another's bell says nothing of it."""
+    facts = log_context.facts()
+    if facts.get(log_context.MESSAGE_ID) != str(message_id):
+        return {}
+    request_id = facts.get(log_context.REQUEST_ID)
+    return traces.carried() | ({} if request_id is None else {REQUEST_ID_HEADER: str(request_id)})

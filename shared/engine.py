@@ -54,6 +54,7 @@ def make_engine(
         pool_pre_ping=False,
         pool_recycle=1800,
         pool_use_lifo=True,
+        hide_parameters=True,  # an error's text would quote them
         connect_args={
             "connection_factory": Connection,
             "application_name": f"chatrelay-{application}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -38,6 +39,21 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="where a worker, builder or sweeper tells its metrics (docs/metrics.md); 0: nowhere",
+    )
+
+    log_format: Literal["json", "text"] | None = Field(
+        None,
+        alias="CHATRELAY_LOG_FORMAT",
+        description="`json` or `text`; unset: text on a terminal and under `chatrelay dev`, else JSON lines",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="CHATRELAY_LOG_LEVEL", description="what is logged: from `DEBUG`, `INFO`, `WARNING` or `ERROR` up"
+    )
+    traces: bool | None = Field(
+        None,
+        alias="CHATRELAY_TRACES",
+        description="whether spans are exported; unset: where `OTEL_EXPORTER_OTLP_ENDPOINT` is set"
+        " (docs/logs-and-traces.md)",
     )
 
     models: Names = Field(
@@ -181,6 +197,8 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Settings:
         if self.heartbeat_s * 2 > self.lease_s:
             raise ValueError("CHATRELAY_HEARTBEAT_S must be at most half of CHATRELAY_LEASE_S")
+        if self.traces and not _is_installed("opentelemetry.exporter"):
+            raise ValueError("CHATRELAY_TRACES needs OpenTelemetry: pip install 'chatrelay[otel]'")
         if not self.models:
             raise ValueError("CHATRELAY_MODELS must name at least one model")
         return self
@@ -196,6 +214,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load` was given: reading the environment is its caller's act."""
         return (init_settings,)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
 
 
 def load(environment: Mapping[str, str]) -> Settings:

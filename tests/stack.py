@@ -348,6 +348,6 @@ def _celery(name: str, program: str, environment: Mapping[str, str]) -> Process:
         name=name,
         command=lambda: _command(program, environment),
         after=("model",),
-        ready=writes(r"\bready\.?$"),
+        ready=writes(r" ready\."),
         stop_grace_s=STOP_GRACE_S,
     )

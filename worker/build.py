@@ -12,7 +12,7 @@ import time
 from typing import Any, Final
 from uuid import UUID
 
-from shared import metrics, notices
+from shared import ended, metrics, notices, traces
 from shared.closing import append_ending
 from shared.errors import Fenced, StoreUnavailable
 from shared.events import Usage
@@ -21,6 +21,7 @@ from shared.metrics import AttemptReason
 from shared.outcomes import Cancelled, Failed, Outcome, Succeeded
 from shared.records import BuildClaim, Ending, JobPhase
 from shared.store import Built
+from worker import telling
 from worker.assembler import Assembler
 from worker.compiler import MAX_SOURCE_BYTES, CompileFailed, Compiler
 from worker.held import DeadlineOver, Held, Stopped, Workshop, claimed
@@ -48,6 +49,12 @@ def run_build(workshop: Workshop, compiler: Compiler, message_id: UUID) -> None:
         return
     claim, claimed_at = taken
     metrics.ATTEMPTS.add(AttemptReason.BUILD)
+    with telling.attempt("build", claim.lease, model=claim.model, claimed_at=claimed_at):
+        _live(workshop, compiler, claim, claimed_at)
+
+
+def _live(workshop: Workshop, compiler: Compiler, claim: BuildClaim, claimed_at: float) -> None:
+    message_id = claim.lease.message_id
     with (
         workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold,
         Build(workshop, compiler, claim, hold) as build,
@@ -103,8 +110,8 @@ class Build(Held):
         self._written = claim.job.tries
         self._spent: Usage | None = None
         self._built: Built | None = None
-        self._phase: tuple[JobPhase, float] | None = None
-        """With when it was entered, by `time.monotonic`."""
+        self._phase: tuple[JobPhase, float, int] | None = None
+        """With when it was entered, by `time.monotonic` and by `time.time_ns`."""
 
     # --- the chapters, in order ----------------------------------------------------------------------------------
 
@@ -149,7 +156,7 @@ class Build(Held):
             try:
                 self._built = self._compile(source)
             except CompileFailed as failed:
-                _log.info("job %s, source %d: %s", job.id, repairs + 1, failed)
+                _log.info("job %s, source %d: %d problems", job.id, repairs + 1, len(failed.problems))
                 problems = [str(problem) for problem in failed.problems]
                 messages += repair_request(answer.text, problems)
             else:
@@ -163,18 +170,19 @@ class Build(Held):
         self._settled()
         first, lease, before, spent = self.publisher.next_id, self._lease, self._claim.usage, self._spent
         usage = before + spent if before and spent else before or spent
-        ending = self._insist(
-            lambda: self._store.finalize(
-                lease,
-                outcome,
-                first=first,
-                usage=usage,
-                first_token_ms=self._claim.first_token_ms,
-                spent_tokens=spent.total_tokens if spent else 0,
-                built=self._built,
+        with traces.span("commit"):
+            ending = self._insist(
+                lambda: self._store.finalize(
+                    lease,
+                    outcome,
+                    first=first,
+                    usage=usage,
+                    first_token_ms=self._claim.first_token_ms,
+                    spent_tokens=spent.total_tokens if spent else 0,
+                    built=self._built,
+                )
             )
-        )
-        metrics.message_ended(ending, self._claim.model)
+        ended.tell(ending, self._claim.model)
         return ending
 
     def tell(self, ending: Ending) -> None:
@@ -193,14 +201,17 @@ class Build(Held):
         """The job has come to this phase. Raises what `make` does."""
         self._leave_phase()
         self._check()
-        self._phase = phase, time.monotonic()
+        self._phase = phase, time.monotonic(), time.time_ns()
         job_id = self._claim.job.id
         job = self._insist(lambda: self._store.write_phase(self._lease, job_id, phase, tries=self._written))
         self._publish(notices.job_changed(job))
 
     def _leave_phase(self) -> None:
         if self._phase is not None:
-            (phase, since), self._phase = self._phase, None
+            (phase, since, began_at_ns), self._phase = self._phase, None
+            traces.past(
+                phase, began_at_ns, {"chatrelay.job.id": str(self._claim.job.id), "chatrelay.try": self._written}
+            )
             metrics.BUILD_PHASE.observe(time.monotonic() - since, phase)
 
     def _compile(self, source: str) -> Built:
@@ -219,14 +230,16 @@ class Build(Held):
             answer = _Answer()
             try:
                 self._check()
-                self._workshop.streams.run(self._until_read(self._read(request, answer)))
-                self._check()
-                self._count(answer.usage)
-                metrics.tokens_used(answer.usage, self._claim.model)
-                if answer.finish_reason is None and not answer.is_too_long:
-                    raise ProviderFailed(ErrorCode.STREAM_INCOMPLETE, transient=True)
-                if not answer.text.strip() and answer.finish_reason not in ("length", "content_filter"):
-                    raise ProviderFailed(ErrorCode.EMPTY_ANSWER, transient=True)
+                with telling.model_call(self._settings.openai_base_url, request.model) as call:
+                    self._workshop.streams.run(self._until_read(self._read(request, answer)))
+                    self._check()
+                    call.answered(answer)
+                    self._count(answer.usage)
+                    metrics.tokens_used(answer.usage, self._claim.model)
+                    if answer.finish_reason is None and not answer.is_too_long:
+                        raise ProviderFailed(ErrorCode.STREAM_INCOMPLETE, transient=True)
+                    if not answer.text.strip() and answer.finish_reason not in ("length", "content_filter"):
+                        raise ProviderFailed(ErrorCode.EMPTY_ANSWER, transient=True)
             except ProviderFailed as failure:
                 metrics.provider_failed(failure.error_code, self._claim.model)
                 self._failures += 1
@@ -236,6 +249,7 @@ class Build(Held):
                 if time.monotonic() + wait_s > self._deadline:
                     raise
                 self._tell_attempt("failed", tries=self._failures, code=failure.error_code)
+                telling.provider_failed(failure.error_code, again_in_s=wait_s)
                 self._insist(lambda: self._store.count_tries(self._lease, self._failures))
                 self._pause(wait_s)
             else:

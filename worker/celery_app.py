@@ -20,7 +20,7 @@ import msgspec
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
-from shared import event_log, exporter, keys, metrics, settings
+from shared import event_log, exporter, keys, logs, metrics, settings, traces
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
 from shared.exporter import Exporter
@@ -121,6 +121,15 @@ def make_app(environment: Any) -> Celery:
         raise SystemExit(2) from None
     made = make_celery(read.redis_url.get_secret_value())
     tasks.register(made)
+    process = "worker"
+
+    def set_up_logs(options: Any = None, **_: Any) -> None:
+        """Celery asks for it once a process, and leaves loggers alone where somebody answers."""
+        nonlocal process
+        if keys.BUILDS_QUEUE in ((options or {}).get("queues") or ()):
+            process = "builder"
+        logs.configure(process, style=read.log_format, level=read.log_level)
+        logs.catch_what_nobody_caught()
 
     def set_up(instance: Any, **_: Any) -> None:
         for told_of_every_bell in ("celery.worker.strategy", "celery.app.trace"):
@@ -176,6 +185,7 @@ def make_app(environment: Any) -> Celery:
         signals.worker_shutting_down.connect(lambda **_: watch.stop(), weak=False)
 
     def start(sql_connections: int) -> Workshop:
+        traces.start(process, environment, wanted=read.traces)
         workshop = build(read, made, sql_connections=sql_connections)
         tasks.workshop = workshop
         workshop.streams.start()
@@ -190,7 +200,10 @@ def make_app(environment: Any) -> Celery:
         if tasks.workshop is not None:
             tasks.workshop.leases.stop()
             tasks.workshop.streams.stop()
+        traces.stop()
 
+    signals.celeryd_init.connect(set_up_logs, weak=False)  # before Celery warns of anything
+    signals.setup_logging.connect(set_up_logs, weak=False)
     signals.celeryd_after_setup.connect(set_up, weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)

@@ -7,6 +7,7 @@ a commit whose events are appended afterwards.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -26,6 +27,7 @@ from shared.ops_events import AttemptState
 from shared.records import Lease
 from shared.settings import Settings
 from shared.store import Store
+from worker import telling
 from worker.leases import Hold, LeaseKeeper, Stop
 from worker.publisher import Publisher
 from worker.streams import StreamLoop
@@ -210,7 +212,6 @@ class Held:
 
     async def _renew(self, lease: Lease, above: int) -> Lease:
         """The log was lost: an attempt above its and the row's."""
-        metrics.ATTEMPTS.add(AttemptReason.LOG_LOST)
         loop = asyncio.get_running_loop()
 
         def renew() -> Lease:
@@ -218,7 +219,9 @@ class Held:
             self._tell_attempt("log_lost", of=lease)
             return renewed
 
-        return await loop.run_in_executor(self._workshop.streams.sql, renew)
+        renewed = await loop.run_in_executor(self._workshop.streams.sql, contextvars.copy_context().run, renew)
+        telling.attempt_begun(renewed, AttemptReason.LOG_LOST)
+        return renewed
 
     # --- the end -------------------------------------------------------------------------------------------------
 

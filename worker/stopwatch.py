@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared import metrics
+from shared import metrics, traces
 from shared.events import Stages
 from shared.metrics import Stage
 from worker.publisher import Publisher
@@ -28,7 +28,8 @@ class Stopwatch:
     def reading(self) -> Iterator[None]:
         """The context is read. Only what led to the first text counts."""
         began = time.monotonic()
-        yield
+        with traces.span("context"):
+            yield
         if self._publisher.first_text_at is None:
             self._context_s = time.monotonic() - began
 

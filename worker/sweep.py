@@ -15,7 +15,7 @@ import time
 from typing import Final
 from uuid import UUID
 
-from shared import event_log, keys, metrics, notices, settings
+from shared import event_log, keys, logs, metrics, notices, settings, traces
 from shared.closing import append_ending, close
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
@@ -25,7 +25,7 @@ from shared.exporter import Exporter
 from shared.store import Lapsed, Store
 from worker.batches import BatchDriver
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("worker.sweep")  # run as a module, its name would be another
 
 BATCH: Final = 100
 MOST_BELLS_WAITING: Final = 50
@@ -155,12 +155,14 @@ class Sweeper:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         read = settings.load(os.environ)
     except settings.InvalidSettings as error:
         print(f"chatrelay sweeper: the settings are wrong\n{error}", file=sys.stderr)
         raise SystemExit(2) from None
+    logs.configure("sweeper", style=read.log_format, level=read.log_level)
+    logs.catch_what_nobody_caught()
+    traces.start("sweeper", os.environ, wanted=read.traces)
     redis_url = read.redis_url.get_secret_value()
     store = Store(make_engine(read.database_url.get_secret_value(), pool_size=2, application="sweeper"))
     metrics.know(models=read.models)
@@ -183,6 +185,7 @@ def main() -> None:
         except Exception:
             _log.exception("a round of the sweeper failed")
         stopping.wait(read.sweep_s)
+    traces.stop()
 
 
 if __name__ == "__main__":

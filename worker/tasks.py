@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from threading import Semaphore
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from celery import Celery
+from celery import Celery, current_task
 
 from shared.doorbell import BUILD_COMPONENT, RUN_BATCH, RUN_MESSAGE
 from shared.errors import StoreUnavailable
+from worker import telling
 from worker.build import run_build
 from worker.compiler import Compiler
 from worker.held import Workshop
@@ -49,15 +51,16 @@ def _may_take() -> bool:
     return workshop.streams.silent_s <= workshop.settings.lease_s / 2
 
 
-def _answer(clients: Workshop, message_id: UUID) -> None:
-    """Live the message's turn, if it is there to be taken; no error gets out."""
-    try:
-        run_turn(clients, message_id)
-    except StoreUnavailable:
-        _log.warning("bell for %s not answered: the database is away", message_id)
-    except Exception:
-        # handed back with a try less; the sweeper rings again, or ends the message as worker_lost
-        _log.exception("the turn of message %s broke", message_id)
+def _answer(clients: Workshop, message_id: UUID, request: Any) -> None:
+    """Live the message's turn, if it is there to be taken; no error gets out. `request`: Celery's, of the bell."""
+    with telling.bell(request, message_id):
+        try:
+            run_turn(clients, message_id)
+        except StoreUnavailable:
+            _log.warning("bell for %s not answered: the database is away", message_id)
+        except Exception:
+            # handed back with a try less; the sweeper rings again, or ends the message as worker_lost
+            _log.exception("the turn of message %s broke", message_id)
 
 
 def _next_of_a_batch(clients: Workshop) -> UUID | None:
@@ -72,7 +75,7 @@ def register(app: Celery) -> None:
     def run_message(message_id: str) -> None:
         """A bell: look whether the message is there to be taken."""
         if workshop is not None and _may_take():
-            _answer(workshop, UUID(message_id))
+            _answer(workshop, UUID(message_id), current_task.request)
 
     @app.task(name=RUN_BATCH)  # type: ignore[untyped-decorator]  # celery is untyped
     def run_batch(message_id: str) -> None:
@@ -82,7 +85,7 @@ def register(app: Celery) -> None:
         try:
             following: UUID | None = UUID(message_id)
             while following is not None and _may_take():
-                _answer(batch_slots.workshop, following)
+                _answer(batch_slots.workshop, following, current_task.request)
                 following = _next_of_a_batch(batch_slots.workshop)
         finally:
             batch_slots.free.release()
@@ -92,9 +95,10 @@ def register(app: Celery) -> None:
         """A bell: look whether the message's component is there to be built."""
         if workshop is None or compiler is None or not _may_take():
             return
-        try:
-            run_build(workshop, compiler, UUID(message_id))
-        except StoreUnavailable:
-            _log.warning("bell for the build of %s not answered: the database is away", message_id)
-        except Exception:
-            _log.exception("the build of message %s broke", message_id)
+        with telling.bell(current_task.request, UUID(message_id)):
+            try:
+                run_build(workshop, compiler, UUID(message_id))
+            except StoreUnavailable:
+                _log.warning("bell for the build of %s not answered: the database is away", message_id)
+            except Exception:
+                _log.exception("the build of message %s broke", message_id)

@@ -12,7 +12,7 @@ import time
 from typing import Final
 from uuid import UUID
 
-from shared import metrics, notices
+from shared import ended, metrics, notices, traces
 from shared.closing import append_ending
 from shared.errors import Fenced, StoreUnavailable
 from shared.events import ToolCall, Usage, shown_arguments
@@ -22,6 +22,7 @@ from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.patching import PatchLimits
 from shared.records import Claim, Context, Ending, StoredCall, StoredRound, ToolEffect
 from shared.store.messages import joined
+from worker import telling
 from worker.assembler import Assembler, DraftCall
 from worker.held import DeadlineOver, Held, Stopped, Workshop, claimed
 from worker.leases import Hold, Stop
@@ -47,6 +48,13 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
         return
     claim, claimed_at = taken
     metrics.ATTEMPTS.add(AttemptReason.CLAIM)
+    queued_s = max(0.0, claim.enqueued_age_s - claim.run_age_s)
+    with telling.attempt("turn", claim.lease, model=claim.model, claimed_at=claimed_at, queued_s=queued_s):
+        _live(workshop, claim, claimed_at)
+
+
+def _live(workshop: Workshop, claim: Claim, claimed_at: float) -> None:
+    message_id = claim.lease.message_id
     with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold, Turn(workshop, claim, hold) as turn:
         try:
             turn.open()
@@ -162,18 +170,19 @@ class Turn(Held):
         self._stopwatch.ended()
         self._settled()
         first, lease, first_token_ms = self.publisher.next_id, self._lease, self._first_token_ms()
-        ending = self._insist(
-            lambda: self._store.finalize(
-                lease,
-                outcome,
-                first=first,
-                usage=self._usage,
-                first_token_ms=first_token_ms,
-                stages=self._stopwatch.stages(rounds=self._answers),
+        with traces.span("commit"):
+            ending = self._insist(
+                lambda: self._store.finalize(
+                    lease,
+                    outcome,
+                    first=first,
+                    usage=self._usage,
+                    first_token_ms=first_token_ms,
+                    stages=self._stopwatch.stages(rounds=self._answers),
+                )
             )
-        )
         self._stopwatch.observe(self._claim.model, queued_s=self._claim.enqueued_age_s - self._claim.run_age_s)
-        metrics.message_ended(ending, self._claim.model)
+        ended.tell(ending, self._claim.model)
         return ending
 
     def tell(self, ending: Ending) -> None:
@@ -205,7 +214,8 @@ class Turn(Held):
         content = self.publisher.content
         for pause_s in pauses(first_s=self._settings.retry_first_s, most_s=self._settings.retry_most_s):
             try:
-                return self._stream(request)
+                with telling.model_call(self._settings.openai_base_url, request.model) as call:
+                    return self._stream(request, call)
             except ProviderFailed as failure:
                 metrics.provider_failed(failure.error_code, self._claim.model)
                 self._failures += 1
@@ -216,6 +226,7 @@ class Turn(Held):
                     raise
                 _log.info("message %s: %s, again in %.1f s", self._lease.message_id, failure.error_code, wait_s)
                 self._tell_attempt("failed", tries=self._failures, code=failure.error_code)
+                telling.provider_failed(failure.error_code, again_in_s=wait_s)
                 if self.publisher.content == content:
                     self._insist(lambda: self._store.count_tries(self._lease, self._failures))
                     self._pause(wait_s)
@@ -224,7 +235,7 @@ class Turn(Held):
                     self._begin_again(content)
         raise AssertionError("the pauses have no end")
 
-    def _stream(self, request: ModelRequest) -> Assembler:
+    def _stream(self, request: ModelRequest, call: telling.ModelCall) -> Assembler:
         """Stream one answer to the readers. Raises `ProviderFailed`, `Stopped`, `DeadlineOver`, `Fenced`."""
         used = len(self.publisher.content.encode())
         assembler = Assembler(
@@ -235,6 +246,7 @@ class Turn(Held):
         self._check()
         self._workshop.streams.run(self._until_read(self._read(request, assembler)))
         self._check()
+        call.answered(assembler)
         if assembler.finish_reason is None and not assembler.is_too_long:
             raise ProviderFailed(ErrorCode.STREAM_INCOMPLETE, transient=True)
         if _is_empty(assembler) and not self._took_effect():
@@ -287,7 +299,7 @@ class Turn(Held):
         """The provider failed with text shown: a new attempt, whose snapshot takes that text back."""
         before, tries = self._lease, self._failures
         lease = self._insist(lambda: self._store.begin_attempt(before, tries=tries))
-        metrics.ATTEMPTS.add(AttemptReason.PROVIDER)
+        telling.attempt_begun(lease, AttemptReason.PROVIDER)
 
         async def work() -> None:
             self.publisher.open_attempt(lease, content=content, tool_calls=self._shown_calls(), reason="attempt")
@@ -339,8 +351,9 @@ class Turn(Held):
             effect = made.get(call.tool_call_id)
             if effect is None:
                 self._check()
-                with self._stopwatch.running_tool():
+                with self._stopwatch.running_tool(), telling.tool_call(call.name, call.tool_call_id) as told:
                     effect = self._run_call(stored.round, index, call, version)
+                    told.made(effect.call)
                 metrics.tool_called(effect.call)
                 self._effects.append(effect)
             version = effect.call.version or version
