@@ -1,11 +1,10 @@
-"""The product as docs/deployment.md has it: TLS to both stores, a role with no more than rows, bells on a Redis of their own."""
+"""The product as docs/deployment.md has it: TLS to both stores, a role that only changes rows, a Redis for bells alone."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
