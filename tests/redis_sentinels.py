@@ -93,7 +93,7 @@ class Sentinels:
         if state is None:
             return False
         fields = dict(zip(state[::2], state[1::2], strict=True))
-        return fields[b"num-slaves"] == b"1" and fields[b"num-other-sentinels"] == b"%d" % (_SENTINELS - 1)
+        return bool(fields[b"num-slaves"] == b"1" and fields[b"num-other-sentinels"] == b"%d" % (_SENTINELS - 1))
 
     def _named(self, port: int) -> int | None:
         answer = self._ask(port, "get-master-addr-by-name")
