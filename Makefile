@@ -4,7 +4,7 @@
 # make test-clients  existing clients against a running server (needs Node, and Chromium)
 # make bench         measures what it costs, against named references; ARGS="relay --repeats 9"
 # make check         linters, formatter, types, architecture
-# make lock          requirements.lock anew from pyproject.toml
+# make lock          requirements.lock anew from pyproject.toml, and of it ops/deploy/requirements.lock, the product's part
 # make clean         removes the virtual environment, the state of make run, and caches
 
 VENV := .venv
@@ -42,6 +42,7 @@ check: $(READY)
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-annotate --no-header --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --generate-hashes --universal --no-annotate --no-header --quiet -o ops/deploy/requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-artifacts

@@ -46,7 +46,7 @@ def _build(settings: Settings) -> Flask:
     redis_url = settings.redis_url.get_secret_value()
     log = EventLog(event_log.connect(redis_url), retention_s=settings.log_retention_s)
     store = Store(pool)
-    doorbell = Doorbell(make_celery(redis_url))
+    doorbell = Doorbell(make_celery(settings.bells_url))
 
     def on_cancel(message_id: UUID, user_id: UUID) -> None:
         principal = Principal(user_id=user_id, user="", scopes=frozenset())

@@ -6,13 +6,16 @@ was in a request or a turn of that very message.
 from __future__ import annotations
 
 import logging
+from typing import Any
 from uuid import UUID
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.scheduling import priority_cycle
+from kombu.utils.url import as_url
 
-from shared import keys, log_context, metrics, traces
+from shared import keys, log_context, metrics, redis_address, traces
+from shared.redis_address import RedisAddress
 
 RUN_MESSAGE = "chatrelay.run_message"
 BUILD_COMPONENT = "chatrelay.build_component"
@@ -35,16 +38,18 @@ class InteractiveFirst(priority_cycle):
         return sorted(self.items[:n], key=lambda queue: queue == keys.BATCH_QUEUE)
 
 
-def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
-    """The Celery application, for whoever rings and whoever answers. Connects at first use.
+def make_celery(broker_url: str, name: str = "chatrelay") -> Celery:
+    """The Celery application, for whoever rings and whoever answers. Connects at first use. Raises `ValueError`.
 
     No results, JSON only, acknowledged early: there is nothing to redeliver, no visibility timeout to outlive. Nor are bells
     tracked in Redis while they are on their way to a task: with kombu's tracking, an acknowledgement that is lost takes a
     prefetch slot for ever, and after as many as there are slots a worker that lives hears nothing. A publish is tried once
     and given up in a second or two; the sweeper rings again.
     """
-    app = Celery(name, broker=redis_url, set_as_current=False)
+    address = redis_address.parse(broker_url)
+    app = Celery(name, broker=_broker(address), set_as_current=False)
     app.conf.update(
+        broker_use_ssl=_tls(address),
         task_ignore_result=True,
         result_backend=None,
         task_serializer="json",
@@ -73,9 +78,37 @@ def make_celery(redis_url: str, name: str = "chatrelay") -> Celery:
             "retry_on_timeout": False,
             # else a bell for a broker that refuses connections takes two seconds of its request
             "max_retries": 0,
+            **_sentinel_options(address),
         },
     )
     return app
+
+
+def _broker(address: RedisAddress) -> str:
+    """The address as kombu reads it: each Sentinel has one of its own."""
+    scheme, hosts = ("sentinel", address.sentinels) if address.sentinels else ("redis", [(address.host, address.port)])
+    return ";".join(
+        as_url(scheme, host, port, address.username or "", address.password or "", str(address.db))
+        for host, port in hosts
+    )
+
+
+def _tls(address: RedisAddress) -> dict[str, Any] | None:
+    """Never empty where TLS is asked for: kombu would take that for none."""
+    return None if address.tls is None else {"ssl_cert_reqs": "required", **address.tls}
+
+
+def _sentinel_options(address: RedisAddress) -> dict[str, Any]:
+    if not address.sentinels:
+        return {}
+    asking: dict[str, Any] = {
+        "socket_timeout": ANSWERED_WITHIN_S,
+        "socket_connect_timeout": ANSWERED_WITHIN_S,
+        **address.sentinel_login,
+    }
+    if (tls := _tls(address)) is not None:
+        asking |= {"ssl": True, **tls}
+    return {"master_name": address.service, "sentinel_kwargs": asking}
 
 
 class Doorbell:

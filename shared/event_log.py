@@ -14,10 +14,11 @@ from uuid import UUID
 
 import msgspec
 import redis
+from redis import sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared import events, keys, metrics
+from shared import events, keys, metrics, redis_address
 from shared.errors import LogUnavailable
 from shared.events import Delta, EventId
 from shared.metrics import Tally
@@ -28,6 +29,7 @@ MERGED_MOST_BYTES: Final = 256 * 1024
 """UTF-8 bytes of text in one delta of a replay."""
 
 _SCRIPT: Final = (resources.files("shared") / "append_event.lua").read_text()
+_Sentinel: Final[Any] = sentinel.Sentinel  # untyped
 _CUT_OFF: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
@@ -67,10 +69,55 @@ class Answer(NamedTuple):
     last: EventId | None
 
 
+class _OfAMaster:
+    """A connection whose server turns out to be no master any more is closed: its name may lead to another one by now."""
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*arguments, **options)  # type: ignore[misc]  # of the class that it is mixed into
+        except redis.ReadOnlyError as error:
+            self.disconnect()  # type: ignore[attr-defined]
+            raise redis.ConnectionError("the server is a replica") from error
+
+
+class _Connection(_OfAMaster, redis.Connection):
+    pass
+
+
+class _TlsConnection(_OfAMaster, redis.SSLConnection):
+    pass
+
+
 def connect(url: str, *, timeout_s: float = 2.0) -> redis.Redis:
-    """A client that never sends a command twice: a retried write is written twice."""
-    return redis.Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0), protocol=3
+    """A client that never sends a command twice: a retried write is written twice. Raises `ValueError` for no address.
+
+    Behind Sentinels each new connection is to the master of the time.
+    """
+    address = redis_address.parse(url)
+    tls = address.tls or {}
+    deadlines: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    server: dict[str, Any] = {
+        **address.others,
+        **tls,
+        **deadlines,
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
+        "protocol": 3,
+    }
+    is_tls = address.tls is not None
+    if address.sentinels:
+        asking = {**deadlines, **tls, **address.sentinel_login, "ssl": is_tls}
+        sentinels = _Sentinel(address.sentinels, sentinel_kwargs=asking)
+        client: redis.Redis = sentinels.master_for(address.service, ssl=is_tls, **server)
+        return client
+    kind = _TlsConnection if is_tls else _Connection
+    return redis.Redis.from_pool(
+        redis.ConnectionPool(connection_class=kind, host=address.host, port=address.port, **server)
     )
 
 

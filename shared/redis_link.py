@@ -1,5 +1,7 @@
 """One pipelined Redis connection on an event loop: what the worker appends through and the relay listens on.
 
+Where Sentinels know the server, each connect asks them for the master anew, and so follows a failover.
+
 redis-py spends 54-124 microseconds of CPU on a command; packed by hiredis onto a raw transport it is 9-15, and commands
 sent in one turn of the loop leave in one write. Speaks RESP3, so that published messages and replies share a connection.
 
@@ -11,23 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 import hiredis
-from redis import connection as redis_connection
 
+from shared import redis_address
 from shared.errors import Transient
 
 Reply = Any
 OnPush = Callable[[list[Any]], None]
 
-_parse_url: Final[Callable[[str], dict[str, Any]]] = redis_connection.parse_url
 _pack: Final[Callable[[Any], bytes]] = hiredis.pack_command  # its stub knows tuples of one argument only
 
 _RECONNECT_FIRST_S: Final = 0.05
 _RECONNECT_MOST_S: Final = 1.0
+_SENTINEL_S: Final = 1.0
+"""How long a Sentinel has to answer; the others' answers are enough."""
 
 
 class LinkDown(Transient):
@@ -75,7 +77,8 @@ class RedisLink:
         on_down: Callable[[], None] | None = None,
         on_handed_out: Callable[[], None] | None = None,
     ) -> None:
-        self._options: dict[str, Any] = _parse_url(url)
+        self._address = redis_address.parse(url)
+        self._tls = self._address.tls_context()
         self._connect_timeout_s = connect_timeout_s
         self._reply_timeout_s = reply_timeout_s
         self._on_push = on_push
@@ -174,6 +177,9 @@ class RedisLink:
                 continue
             if isinstance(reply, hiredis.ReplyError):
                 future.set_exception(ReplyError(str(reply)))
+                if str(reply).startswith("READONLY"):  # no master any more: its name may lead to another one by now
+                    self._drop()
+                    return
             else:
                 future.set_result(reply)
 
@@ -191,8 +197,9 @@ class RedisLink:
         while True:
             self._lost.clear()
             try:
+                host, port = await self._where()
                 async with asyncio.timeout(self._connect_timeout_s):
-                    await self._connect()
+                    await self._connect(host, port)
             except (OSError, TimeoutError, LinkDown, ReplyError):
                 self._drop()
                 await asyncio.sleep(delay_s)
@@ -205,21 +212,55 @@ class RedisLink:
                 self._on_up()
             await self._watch()
 
-    async def _connect(self) -> None:
+    async def _where(self) -> tuple[str, int]:
+        """The server's host and port; behind Sentinels, the master that most of those that answer name. Raises `LinkDown`."""
+        if not self._address.sentinels:
+            return self._address.host, self._address.port
+        asked = [self._ask_sentinel(host, port) for host, port in self._address.sentinels]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        masters = collections.Counter(answer for answer in answers if isinstance(answer, tuple))
+        if not masters:
+            raise LinkDown
+        return masters.most_common(1)[0][0]
+
+    async def _ask_sentinel(self, host: str, port: int) -> tuple[str, int]:
+        """The master that one Sentinel names."""
+        login = self._address.sentinel_login
+        commands: list[tuple[str, ...]] = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._address.service)]
+        if "password" in login:
+            commands.insert(0, ("AUTH", login.get("username", "default"), login["password"]))
+        async with asyncio.timeout(_SENTINEL_S):
+            reading, writing = await asyncio.open_connection(host, port, ssl=self._tls)
+            try:
+                writing.write(b"".join(map(_pack, commands)))
+                reader = hiredis.Reader()
+                replies: list[Reply] = []
+                while len(replies) < len(commands):
+                    while (reply := reader.gets()) is False:
+                        if not (data := await reading.read(4096)):
+                            raise LinkDown
+                        reader.feed(data)
+                    replies.append(reply)
+            finally:
+                writing.transport.abort()
+        match replies[-1]:
+            case [bytes() as master, bytes() as its_port]:
+                return master.decode(), int(its_port)
+        raise LinkDown  # it knows no such service, or wants a password
+
+    async def _connect(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
         wire = self._wire = _Wire(self)
-        if path := self._options.get("path"):
-            await loop.create_unix_connection(lambda: wire, path)
-        else:
-            host, port = self._options.get("host", "localhost"), self._options.get("port", 6379)
-            await loop.create_connection(lambda: wire, host, port, ssl=self._ssl())
+        await loop.create_connection(lambda: wire, host, port, ssl=self._tls)
         hello: list[bytes | str | int] = ["HELLO", 3]
-        if password := self._options.get("password"):
-            hello += ["AUTH", self._options.get("username") or "default", password]
+        if self._address.password:
+            hello += ["AUTH", self._address.username or "default", self._address.password]
         await self._ask(*hello)
-        if database := int(self._options.get("db", 0)):
-            await self._ask("SELECT", database)
+        if self._address.sentinels and (await self._ask("ROLE"))[0] != b"master":
+            raise LinkDown  # the Sentinels have not agreed yet
+        if self._address.db:
+            await self._ask("SELECT", self._address.db)
 
     async def _ask(self, *arguments: bytes | str | int) -> Reply:
         if self._transport is None:
@@ -227,15 +268,6 @@ class RedisLink:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._write(future, arguments)
         return await future
-
-    def _ssl(self) -> ssl.SSLContext | None:
-        if self._options.get("connection_class") is not redis_connection.SSLConnection:
-            return None
-        context = ssl.create_default_context(cafile=self._options.get("ssl_ca_certs"))
-        if self._options.get("ssl_cert_reqs") in ("none", "CERT_NONE"):
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
     async def _watch(self) -> None:
         """Until the connection is lost; drops it when the oldest reply is overdue, and asks for one when all is quiet."""

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared import redis_address
+
 Names = Annotated[tuple[str, ...], NoDecode]
 """Names separated by commas."""
 
@@ -24,7 +26,11 @@ class Settings(BaseSettings):
         alias="DATABASE_URL", description="Postgres, `postgresql://user:password@host/name`"
     )
     redis_url: SecretStr = Field(
-        alias="REDIS_URL", description="Redis or Valkey, `redis://host:port/db` (`rediss://` for TLS)"
+        alias="REDIS_URL",
+        description="Redis or Valkey, `redis://host:port/db` (`rediss://` for TLS), or `sentinel://host,host/service/db`",
+    )
+    broker_url: SecretStr | None = Field(
+        None, alias="CHATRELAY_BROKER_URL", description="the same for the bells, where they have a Redis of their own"
     )
     openai_api_key: SecretStr | None = Field(
         None, alias="OPENAI_API_KEY", description="the provider's key; without one `make run` starts the scripted model"
@@ -192,6 +198,18 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, value: object) -> object:
         return tuple(name for part in value.split(",") if (name := part.strip())) if isinstance(value, str) else value
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _redis_addresses(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            redis_address.parse(value.get_secret_value())
+        return value
+
+    @property
+    def bells_url(self) -> str:
+        """The Redis that bells go through. A secret."""
+        return (self.broker_url or self.redis_url).get_secret_value()
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:

@@ -209,26 +209,29 @@ class StackStarter:
         own_valkey: bool = False,
         links: bool = False,
         metrics: bool = False,
+        database_url: str | None = None,
+        redis_url: str | None = None,
     ) -> Stack:
         """A running stack. `settings` are environment variables; `pace` is the model's, ``full`` or ``human``.
 
         Where own servers are asked for, `Stack.postgres` and `Stack.valkey` may be killed. `links`: each process but the
         model gets to Postgres, Redis and the model by ways of its own, `Stack.link`, which can be made to fail. `metrics`:
-        each but the model tells its own, `Stack.metrics_ports`.
+        each but the model tells its own, `Stack.metrics_ports`. `database_url` (of a migrated one)
+        and `redis_url`: the caller's, in place of the session's.
         """
         postgres = self._exits.enter_context(EmbeddedPostgres.start(fsync=False)) if own_postgres else None
         valkey = self._exits.enter_context(EmbeddedValkey.start()) if own_valkey else None
-        if postgres is None:
-            assert self._postgres_databases is not None
-            database_url = self._exits.enter_context(self._postgres_databases.database())
-        else:
+        if postgres is not None:
             database_url = postgres.url
             migrate.upgrade(database_url)
-        if valkey is None:
+        elif database_url is None:
+            assert self._postgres_databases is not None
+            database_url = self._exits.enter_context(self._postgres_databases.database())
+        if valkey is not None:
+            redis_url = valkey.url
+        elif redis_url is None:
             assert self._valkey_databases is not None
             redis_url = self._exits.enter_context(self._valkey_databases.database())
-        else:
-            redis_url = valkey.url
 
         web_ports = [free_port() for _ in range(webs)]
         model_port = free_port()

@@ -119,7 +119,7 @@ def make_app(environment: Any) -> Celery:
     except settings.InvalidSettings as error:
         print(f"chatrelay worker: the settings are wrong\n{error}", file=sys.stderr)
         raise SystemExit(2) from None
-    made = make_celery(read.redis_url.get_secret_value())
+    made = make_celery(read.bells_url)
     tasks.register(made)
     process = "worker"
 
@@ -172,7 +172,7 @@ def make_app(environment: Any) -> Celery:
     def watch(instance: Any, queues: set[str], drain: Callable[[], object]) -> None:
         """Begins once bells are listened for. Celery's own counters say what it hears."""
         watch = Watch(
-            event_log.EventLog(event_log.connect(read.redis_url.get_secret_value())),
+            event_log.EventLog(event_log.connect(read.bells_url)),
             sorted(queues),
             deaf_s=read.deaf_s,
             drain_s=read.drain_s,

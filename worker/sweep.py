@@ -35,10 +35,20 @@ ENDING_AGE_S: Final = 2.0
 
 
 class Sweeper:
-    def __init__(self, store: Store, log: EventLog, doorbell: Doorbell, read: settings.Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        log: EventLog,
+        doorbell: Doorbell,
+        read: settings.Settings,
+        *,
+        bells: EventLog | None = None,
+    ) -> None:
+        """`bells`: where these wait, if that is not the log's Redis."""
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._store = store
         self._log = log
+        self._bells = bells or log
         self._doorbell = doorbell
         self._settings = read
         self._batches = BatchDriver(store, log, doorbell, read)
@@ -60,6 +70,7 @@ class Sweeper:
         self._close_abandoned(self._log if redis_is_up else None)
         if redis_is_up:
             self._append_endings()
+        if redis_is_up or self._bells is not self._log:
             self._ring()
             self._batches.step()
 
@@ -140,8 +151,8 @@ class Sweeper:
     def _ring(self) -> None:
         again_s = self._settings.ring_again_s
         try:
-            room = MOST_BELLS_WAITING - self._log.bells_waiting(keys.INTERACTIVE_QUEUE)
-            builders_room = MOST_BELLS_WAITING - self._log.bells_waiting(keys.BUILDS_QUEUE)
+            room = MOST_BELLS_WAITING - self._bells.bells_waiting(keys.INTERACTIVE_QUEUE)
+            builders_room = MOST_BELLS_WAITING - self._bells.bells_waiting(keys.BUILDS_QUEUE)
         except LogUnavailable:
             return
         if room > 0:
@@ -170,8 +181,9 @@ def main() -> None:
     sweeper = Sweeper(
         store,
         EventLog(event_log.connect(redis_url), retention_s=read.log_retention_s),
-        Doorbell(make_celery(redis_url)),
+        Doorbell(make_celery(read.bells_url)),
         read,
+        bells=EventLog(event_log.connect(read.bells_url)) if read.broker_url else None,
     )
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -96,6 +96,25 @@ def test_readiness_knows_whether_the_schema_is_the_code_s(database_url: str, emp
         engine.dispose()
 
 
+def test_processes_of_a_release_go_on_after_the_next_one_has_migrated(database_url: str) -> None:
+    """They are ready, and a release of theirs that is started again, to go back, leaves the database alone."""
+    engine = make_engine(database_url, pool_size=1, application="test")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert migrate.is_current(engine)
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+    engine.dispose()
+
+
+def test_processes_are_not_ready_on_the_database_of_an_older_release(database_url: str) -> None:
+    migrate.downgrade(database_url, "-1")
+    engine = make_engine(database_url, pool_size=1, application="test")
+    assert not migrate.is_current(engine)
+    engine.dispose()
+
+
 @pytest.mark.parametrize("name", sorted(_ENUMS))
 def test_a_postgres_enum_has_the_labels_of_the_code_s(database_url: str, name: str) -> None:
     assert _labels(database_url)[name] == [member.value for member in _ENUMS[name]]
