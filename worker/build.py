@@ -54,6 +54,7 @@ def run_build(workshop: Workshop, compiler: Compiler, message_id: UUID) -> None:
 
 
 def _live(workshop: Workshop, compiler: Compiler, claim: BuildClaim, claimed_at: float) -> None:
+    """The message was taken; from here to its end, or to what keeps this builder from it."""
     message_id = claim.lease.message_id
     with (
         workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold,

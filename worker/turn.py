@@ -54,6 +54,7 @@ def run_turn(workshop: Workshop, message_id: UUID) -> None:
 
 
 def _live(workshop: Workshop, claim: Claim, claimed_at: float) -> None:
+    """The message was taken; from here to its end, or to what keeps this worker from it."""
     message_id = claim.lease.message_id
     with workshop.leases.hold(claim.lease, claimed_at=claimed_at) as hold, Turn(workshop, claim, hold) as turn:
         try:

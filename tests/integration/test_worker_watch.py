@@ -49,7 +49,7 @@ def stuck_worker(bench: Bench, database_url: str, **settings: str) -> Iterator[C
     argv = [*shell, line.replace("worker.celery_app:app", "tests.integration.stuck_worker:app")]
     child = Child("worker", Command(argv=argv, env=environment, cwd=ROOT))
     try:
-        child.wait_for(r"\bready\.?$", timeout_s=PATIENCE_S)
+        child.wait_for(r" ready\.", timeout_s=PATIENCE_S)
         yield child
     finally:
         child.kill()
