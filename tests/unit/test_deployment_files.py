@@ -101,4 +101,4 @@ def test_the_image_holds_what_the_procfile_needs_and_no_secrets() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignored[1] == "*"
     assert {"!Procfile", "!api", "!worker", "!shared", "!ops", "!migrations", "!dev", "!pyproject.toml"} <= set(ignored)
-    assert {"ops/deploy/env", "ops/deploy/tls"} <= set(ignored)
+    assert {"ops/deploy/env", "ops/deploy/admin.env", "ops/deploy/tls"} <= set(ignored)
