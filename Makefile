@@ -1,7 +1,7 @@
 # make run           the whole system on this machine, with nothing installed; ARGS=--fresh forgets the last run
 # make test          unit, contract, model, integration, e2e and fault tests; TESTS=tests/unit for a part, ARGS="-k replay" for pytest
 # make test-browser  the pages in a headless Chromium (Debian: apt-get install chromium), with axe-core from npm (needs Node)
-# make test-clients  existing clients against a running server (needs Node, and Chromium)
+# make test-clients  existing clients, and nginx, with a running server (needs Node, Chromium and nginx)
 # make bench         measures what it costs, against named references; ARGS="relay --repeats 9"
 # make check         linters, formatter, types, architecture
 # make lock          requirements.lock anew from pyproject.toml, and of it ops/deploy/requirements.lock, the product's part

@@ -26,6 +26,7 @@ threads = _settings.api_threads
 keepalive = 30
 timeout = 60
 graceful_timeout = int(_settings.drain_s) + 1
+control_socket_disable = True  # nobody uses it, and it wants a home to be written to
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190

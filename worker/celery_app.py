@@ -132,8 +132,6 @@ def make_app(environment: Any) -> Celery:
         logs.catch_what_nobody_caught()
 
     def set_up(instance: Any, **_: Any) -> None:
-        for told_of_every_bell in ("celery.worker.strategy", "celery.app.trace"):
-            logging.getLogger(told_of_every_bell).setLevel(logging.WARNING)
         queues = set(instance.app.amqp.queues.consume_from)
         if {keys.INTERACTIVE_QUEUE, keys.BATCH_QUEUE} & queues:
             workshop = start(SQL_CONNECTIONS)

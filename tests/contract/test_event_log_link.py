@@ -242,3 +242,33 @@ def test_the_appender_s_client_sends_nothing_twice(own_valkey: EmbeddedValkey) -
     os.kill(own_valkey.pid, signal.SIGCONT)
     assert client.get("count") in (b"1", b"2")
     client.close()
+
+
+def test_a_server_that_became_a_replica_is_left(run: Callable[[Story], None], own_valkey: EmbeddedValkey) -> None:
+    """A failover behind one name: whoever connects again is led to the new master. What was asked is not sent twice."""
+
+    async def story() -> None:
+        ups: asyncio.Queue[None] = asyncio.Queue()
+        async with _link(own_valkey.url, on_up=lambda: ups.put_nowait(None)) as link:
+            await ups.get()
+            await link.send("REPLICAOF", "127.0.0.1", "1")
+            refused, outstanding = link.send("SET", "here", "1"), link.send("PING")
+            with pytest.raises(ReplyError, match="READONLY"):
+                await refused
+            with pytest.raises(LinkDown):
+                await outstanding
+            await ups.get()
+            await link.send("REPLICAOF", "NO", "ONE")
+
+    run(story)
+
+
+def test_the_blocking_client_leaves_a_server_that_became_a_replica(own_valkey: EmbeddedValkey) -> None:
+    client: Any = event_log.connect(own_valkey.url)
+    before = client.client_id()
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(redis.ConnectionError, match="replica"):
+        client.set("here", "1")
+    assert client.client_id() != before
+    client.execute_command("REPLICAOF", "NO", "ONE")
+    client.close()

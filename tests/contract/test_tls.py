@@ -77,8 +77,10 @@ def test_the_link_of_an_event_loop_refuses_a_stranger(loop: str, refused_url: st
     async def story() -> None:
         link = RedisLink(refused_url)
         link.start()
-        assert not await link.wait_up(1.0)
-        await link.close()
+        try:
+            assert not await link.wait_up(1.0)
+        finally:
+            await link.close()
 
     with asyncio.Runner(loop_factory=_LOOPS[loop]) as runner:
         runner.run(story())

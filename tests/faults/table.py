@@ -39,6 +39,7 @@ _PG: Final = "test_postgres_fails.py::test_"
 _ALL: Final = "test_everything_fails_at_once.py::test_"
 _BUILDER: Final = "test_a_builder_is_lost.py::test_"
 _REDIS: Final = "test_redis_is_lost.py::test_"
+_FAILOVER: Final = "test_redis_fails_over.py::test_"
 _WIRE: Final = "test_redis_on_the_wire.py::test_"
 _PROVIDER: Final = "test_the_provider_fails.py::test_"
 _CANCEL: Final = "test_cancels.py::test_"
@@ -339,6 +340,13 @@ POSTGRES: Final = (
 )
 
 REDIS: Final = (
+    Row(
+        "Redis failed over",
+        "kill -9 of the master behind Sentinels while text comes",
+        "a delay, or a snapshot (restored) of all text so far, then the rest",
+        Promise.WITHOUT_REDIS,
+        f"{_FAILOVER}the_master_of_redis_is_killed_in_the_middle_and_its_replica_goes_on",
+    ),
     Row(
         "Redis emptied",
         "FLUSHALL while text comes",

@@ -12,6 +12,13 @@ export interface Timing {
   queuedMs: number | null;
   firstTokenMs: number | null;
   totalMs: number | null;
+  contextMs?: number;
+  connectMs?: number;
+  firstByteMs?: number;
+  firstAppendMs?: number;
+  toolsMs?: number;
+  rounds?: number;
+  commitMs?: number;
 }
 
 export interface ToolCall {

@@ -26,11 +26,18 @@ class Usage(_Row, frozen=True, kw_only=True):
 
 
 class Timing(_Row, frozen=True, kw_only=True):
-    """Milliseconds since the message was sent: to its first worker, to its first token, to its end."""
+    """Milliseconds since the message was sent: to its first worker, to its first token, to its end; and its stages."""
 
     queued_ms: int | None = None
     first_token_ms: int | None = None
     total_ms: int | None = None
+    context_ms: int | None = None
+    connect_ms: int | None = None
+    first_byte_ms: int | None = None
+    first_append_ms: int | None = None
+    tools_ms: int | None = None
+    rounds: int | None = None
+    commit_ms: int | None = None
 
 
 class ToolCall(_Row, frozen=True, kw_only=True, omit_defaults=True):
