@@ -231,7 +231,7 @@ def test_the_model_is_asked_with_the_key_and_judged_by_its_answer(
 ) -> None:
     with answering(status, body) as (base_url, got):
         given = {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": CANARY}
-        read = load({"DATABASE_URL": "x", "REDIS_URL": "x", "CHATRELAY_MODELS": "scripted"})
+        read = load({"DATABASE_URL": "x", "REDIS_URL": "redis://127.0.0.1:1/0", "CHATRELAY_MODELS": "scripted"})
         (found, *_) = list(doctor.check_model(given, read))[-1:]
     assert (found[0], words in found[1]) == (state, True)
     assert got == [f"Bearer {CANARY}"]
