@@ -280,9 +280,8 @@ def audit(
     Ends with 0 where nothing disagrees or all was repaired, 3 where disagreements are left.
     """
     read = whole_settings()
-    redis_url = read.redis_url.get_secret_value()
     pool = make_engine(read.database_url.get_secret_value(), pool_size=2, application="cli", statement_timeout_s=60.0)
-    client, celery = event_log.connect(redis_url), make_celery(redis_url)
+    client, celery = event_log.connect(read.redis_url.get_secret_value()), make_celery(read.bells_url)
     auditor = Auditor(Store(pool), EventLog(client), Doorbell(celery), read)
     try:
         with database_errors(), waiting("reading") as tell:

@@ -149,7 +149,7 @@ def checks_of(environment: Mapping[str, str]) -> dict[str, Check]:
         "temporary files": check_temporary_files,
         "postgres": lambda: check_postgres(database_url, read),
         "redis": lambda: check_redis(redis_url),
-        "queues": lambda: check_queues(redis_url),
+        "queues": lambda: check_queues(environment.get("CHATRELAY_BROKER_URL") or redis_url),
         "sweepers": lambda: check_sweepers(database_url, read),
         "workers": lambda: check_workers(database_url),
         "model": lambda: check_model(environment, read),
@@ -452,7 +452,9 @@ def check_queues(url: str) -> Iterator[Found]:
     try:
         client = event_log.connect(url)
     except ValueError:
-        yield problem("not known without Redis", "See redis.")
+        yield problem(
+            "not known: the Redis of the bells does not answer", "See redis; with CHATRELAY_BROKER_URL it is that one."
+        )
         return
     try:
         log = EventLog(client)
@@ -464,7 +466,9 @@ def check_queues(url: str) -> Iterator[Found]:
             else:
                 yield ok(told)
     except LogUnavailable:
-        yield problem("not known without Redis", "See redis.")
+        yield problem(
+            "not known: the Redis of the bells does not answer", "See redis; with CHATRELAY_BROKER_URL it is that one."
+        )
     finally:
         client.close()
 

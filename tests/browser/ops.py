@@ -15,9 +15,10 @@ SECRET = "a word that no operator may read"
 
 
 def enter(watched: Watched, operator: Site, fragment: str = "") -> Page:
-    """Opens the operators' page, signed in; back once it is live."""
+    """Opens the operators' page, signed in; back once it is live. `globalThis.live` is what it keeps."""
     watched.page.goto(f"{watched.origin}/ops#token={operator.token}&{fragment}")
     expect(connection(watched.page)).to_have_text("Live")
+    watched.page.evaluate("async () => { globalThis.live = (await import('/static/ops/state.js')).live; }")
     return watched.page
 
 

@@ -23,10 +23,10 @@ from tests.browser.site import Site, Watched
 from tests.browser.wire import Wire
 from tests.stack import Stack
 
-COUNTED = """async () => {
-    const { live } = await import("/static/ops/state.js");
+COUNTED = """() => {
     const sum = (counts) => counts.reduce((all, number) => all + number, 0);
-    return { success: sum(live.history.ended.success), error: sum(live.history.ended.error) };
+    const { ended } = globalThis.live.history;
+    return { success: sum(ended.success), error: sum(ended.error) };
 }"""
 """What the charts of an hour are drawn from."""
 TABLED = """() => [...document.querySelectorAll('[data-chart="Throughput"] tbody tr')].slice(0, 3)
@@ -57,9 +57,7 @@ def ending(page: Page, name: str) -> int:
 def until_counted(page: Page, before: dict[str, int], **more: int) -> None:
     """Waits until so many more are counted, and not one more than those."""
     wanted = {status: number + more.get(status, 0) for status, number in before.items()}
-    page.wait_for_function(
-        f"async (wanted) => JSON.stringify(await ({COUNTED})()) === JSON.stringify(wanted)", arg=wanted
-    )
+    page.wait_for_function(f"(wanted) => JSON.stringify(({COUNTED})()) === JSON.stringify(wanted)", arg=wanted)
 
 
 def test_figures_and_charts_are_right_after_known_traffic(
@@ -71,7 +69,7 @@ def test_figures_and_charts_are_right_after_known_traffic(
     answered(site, project)
     page = enter(watch(operator.origin), operator)
     expect(page.locator('[data-chart="Throughput"] .u-over')).to_be_visible()
-    page.wait_for_function(f"async () => Object.values(await ({COUNTED})()).every((number) => number > 0)")
+    page.wait_for_function(f"() => Object.values(({COUNTED})()).every((number) => number > 0)")
     drawn, succeeded, refused = page.evaluate(COUNTED), ending(page, "success"), ending(page, "provider_auth")
     ids = [failed(site, project), failed(site, project)]
     for _ in range(3):
@@ -193,7 +191,7 @@ def test_a_cut_socket_is_told_and_what_happened_meanwhile_is_in_the_figures(
     watched.allows_failed_loads = True
     page = enter(watched, operator)
     failed(site, project)
-    page.wait_for_function(f"async () => (await ({COUNTED})()).error > 0")
+    page.wait_for_function(f"() => ({COUNTED})().error > 0")
     before = page.evaluate(COUNTED)
     wire.cut()
     expect(connection(page)).to_have_text("Cut off")
@@ -215,7 +213,7 @@ def test_thousands_of_lines_at_once_are_counted_or_told_as_missed_and_the_page_g
     stumbling(site)
     answered(site, project)
     page = enter(watch(operator.origin), operator)
-    page.wait_for_function(f"async () => (await ({COUNTED})()).success > 0")
+    page.wait_for_function(f"() => ({COUNTED})().success > 0")
     before = page.evaluate(COUNTED)
     common = {"projectId": str(uuid4()), "model": "flood", "attempt": 1, "ts": time.time_ns() // 1_000_000}
     timing = {"queuedMs": 1, "firstTokenMs": 200, "totalMs": 900}
@@ -228,8 +226,8 @@ def test_thousands_of_lines_at_once_are_counted_or_told_as_missed_and_the_page_g
                 pipe.publish(keys.OPS, json.dumps({**ended, **line}))
             pipe.execute()
     page.wait_for_function(
-        f"""async (wanted) => document.querySelector('[data-notice="gap"]')?.textContent.includes("were not told")
-            || (await ({COUNTED})()).success === wanted""",
+        f"""(wanted) => document.querySelector('[data-notice="gap"]')?.textContent.includes("were not told")
+            || ({COUNTED})().success === wanted""",
         arg=before["success"] + 2000,
     )
     id_ = failed(site, project)
