@@ -453,7 +453,7 @@ def check_queues(url: str) -> Iterator[Found]:
         client = event_log.connect(url)
     except ValueError:
         yield problem(
-            "not known: the Redis of the bells does not answer", "See redis; with CHATRELAY_BROKER_URL it is that one."
+            "not known: the Redis of the bells does not answer", "See redis, or what CHATRELAY_BROKER_URL names."
         )
         return
     try:
@@ -467,7 +467,7 @@ def check_queues(url: str) -> Iterator[Found]:
                 yield ok(told)
     except LogUnavailable:
         yield problem(
-            "not known: the Redis of the bells does not answer", "See redis; with CHATRELAY_BROKER_URL it is that one."
+            "not known: the Redis of the bells does not answer", "See redis, or what CHATRELAY_BROKER_URL names."
         )
     finally:
         client.close()
