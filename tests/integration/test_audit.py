@@ -572,7 +572,8 @@ def test_a_batch_that_goes_its_own_pace_is_no_disagreement(office: Office) -> No
     wanted = BatchFilter(status=MessageStatus.ERROR)
     office.store.start_batch(wanted, rate=None, asked_by="ops")
     sent = office.store.send_batch_items(limit=10, window=10)
-    assert sent is not None and [message.id for message in sent.again] == [failed]
+    assert sent is not None
+    assert [message.id for message in sent.again] == [failed]
     office.message(on_busy=OnBusy.INTERRUPT)
     old(office, failed, enqueued_at="now() - interval '1 hour'")
     office.execute("UPDATE messages SET rung_at = now() WHERE id <> :id", id=failed)
