@@ -235,7 +235,11 @@ _numbered: Final = msgspec.json.Decoder(_Numbered)
 
 def _mark(head: Head, payload: bytes) -> tuple[str, str, int]:
     """What makes two lines the same step."""
-    return head.type, head.message_id or "", _numbered.decode(payload).attempt
+    try:
+        attempt = _numbered.decode(payload).attempt
+    except msgspec.DecodeError:
+        attempt = 0  # none of ours
+    return head.type, head.message_id or "", attempt
 
 
 def _reader_watch() -> Callable[[], bool]:
