@@ -210,11 +210,11 @@ class Held:
 
     async def _renew(self, lease: Lease, above: int) -> Lease:
         """The log was lost: an attempt above its and the row's."""
-        metrics.ATTEMPTS.add(AttemptReason.LOG_LOST)
         loop = asyncio.get_running_loop()
 
         def renew() -> Lease:
             renewed = self._insist(lambda: self._store.begin_attempt(lease, above=above))
+            metrics.ATTEMPTS.add(AttemptReason.LOG_LOST)
             self._tell_attempt("log_lost", of=lease)
             return renewed
 
