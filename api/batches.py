@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from api import requests
 from api.calls import Answer, Calls, Header
 from api.pages import Limit, Page, PageQuery
 from api.refusals import InvalidFields, InvalidHeader
+from api.requests import Moment
 from api.services import Services
 from shared import batches, errors
 from shared.batches import Batch, BatchFilter, BatchItem, BatchReport, Explanation
@@ -33,8 +33,6 @@ IDEMPOTENCY_KEY: Final = Header(
     description="The same key and body answer the same batch again.",
     pattern=r"^[\x21-\x7e]{1,200}$",
 )
-
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Reprocess(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

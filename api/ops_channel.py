@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -55,15 +54,17 @@ class _Watcher:
         if self.lost_since_ms is None:
             self.lost_since_ms = since_ms
 
-    def missed(self) -> list[Frame]:
-        """What it is to be told of what it lacks."""
-        told = []
+    def next_missed(self) -> Frame | None:
+        """The next that it is to be told of what it lacks, which counts as told; None where it lacks nothing more."""
         if self.lost_since_ms is not None:
-            told.append(Missed(count=None, since=self.lost_since_ms, reason="subscription"))
-        if self.left_out:
-            told.append(Missed(count=self.left_out, since=self.slow_since_ms, reason="slow"))
-        self.lost_since_ms, self.left_out = None, 0
-        return [Frame("missed", 0, ops_events.encode(one)) for one in told]
+            missed = Missed(count=None, since=self.lost_since_ms, reason="subscription")
+            self.lost_since_ms = None
+        elif self.left_out:
+            missed = Missed(count=self.left_out, since=self.slow_since_ms, reason="slow")
+            self.left_out = 0
+        else:
+            return None
+        return Frame("missed", 0, ops_events.encode(missed))
 
 
 class OpsChannel(Channel):
@@ -95,7 +96,7 @@ class OpsChannel(Channel):
     def on_resumed(self, reader: Reader) -> None:
         if reader.state is State.SLOW:
             reader.state = State.LIVE
-            self._send(reader, self._watchers[reader].missed())
+            self._tell_missed(reader, self._watchers[reader])
 
     def _open(self, reader: Reader) -> None:
         reader.state = State.FETCHING
@@ -110,15 +111,20 @@ class OpsChannel(Channel):
                 return
             watcher = self._watchers[reader]
             backlog, watcher.backlog = watcher.backlog, []
-            reader.state = State.SLOW if reader.is_paused else State.LIVE
-            missed = watcher.missed() if self.is_subscribed else []
-            self._send(reader, [Frame("ready", 0, opening), *backlog, *missed])
+            reader.state = State.LIVE
+            self._offer(reader, watcher, Frame("ready", 0, opening))
+            if reader.is_paused and reader.state is State.LIVE:
+                reader.state = State.SLOW
+            for frame in backlog:
+                self._offer(reader, watcher, frame)
+            self._tell_missed(reader, watcher)
 
         self.hub.call(self._watchers[reader].target.opening, then)
 
-    def _send(self, reader: Reader, frames: Iterable[Frame]) -> None:
-        for frame in frames:
-            self._offer(reader, self._watchers[reader], frame)
+    def _tell_missed(self, reader: Reader, watcher: _Watcher) -> None:
+        """As far as the reader keeps up; the rest once it reads again."""
+        while self.is_subscribed and reader.state is State.LIVE and (frame := watcher.next_missed()) is not None:
+            self._offer(reader, watcher, frame)
 
     # --- live ---------------------------------------------------------------------------------------------------
 
@@ -160,7 +166,7 @@ class OpsChannel(Channel):
             if reader.state is State.SETTLING:
                 self._open(reader)
             elif reader.state is State.LIVE:
-                self._send(reader, watcher.missed())
+                self._tell_missed(reader, watcher)
 
     def on_link_down(self) -> None:
         self.is_subscribed = False

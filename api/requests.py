@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import IO, Any, Final, NoReturn, TypeVar
+from datetime import datetime
+from typing import IO, Annotated, Any, Final, NoReturn, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -30,6 +31,9 @@ from shared.records import JsonValue
 
 T = TypeVar("T")
 Struct = TypeVar("Struct", bound=msgspec.Struct)
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""RFC 3339, with its zone."""
 
 LONGEST_WAIT_S: Final = 120.0
 """Of ``Prefer: wait``."""
@@ -176,6 +180,8 @@ def parse_query(arguments: MultiDict[str, str], kind: type[Struct]) -> Struct:
         values = arguments.getlist(field.encode_name)
         if len(values) > 1:
             raise InvalidQuery([(f"/{field.encode_name}", "is given more than once")])
+        if values and _NOT_TEXT.search(values[0]):
+            raise InvalidQuery([(f"/{field.encode_name}", "has a NUL or a lone surrogate")])
         if values:
             given[field.encode_name] = values[0]
     try:

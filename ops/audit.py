@@ -63,12 +63,14 @@ class Auditor:
         doorbell: Doorbell,
         read: Settings,
         *,
+        bells: EventLog | None = None,
         overdue_s: float | None = None,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`overdue_s`: for how long what processes should do may stay undone; several leases by default."""
+        """`bells`: of the Redis that has them, where it is another one. `overdue_s`: for how long what processes should do may stay undone; several leases by default."""
         self._store = store
         self._log = log
+        self._bells = bells or log
         self._doorbell = doorbell
         self._settings = read
         self._overdue_s = max(LEAST_OVERDUE_S, 4 * read.lease_s) if overdue_s is None else overdue_s
@@ -133,7 +135,7 @@ class Auditor:
         ]
 
     def _patience(self) -> Patience:
-        waiting, builds = self._log.bells_waiting(keys.INTERACTIVE_QUEUE), self._log.bells_waiting(keys.BUILDS_QUEUE)
+        waiting, builds = (self._bells.bells_waiting(queue) for queue in (keys.INTERACTIVE_QUEUE, keys.BUILDS_QUEUE))
         return Patience(
             overdue_s=self._overdue_s,
             max_tries=self._settings.max_tries,
@@ -282,7 +284,8 @@ def audit(
     read = whole_settings()
     pool = make_engine(read.database_url.get_secret_value(), pool_size=2, application="cli", statement_timeout_s=60.0)
     client, celery = event_log.connect(read.redis_url.get_secret_value()), make_celery(read.bells_url)
-    auditor = Auditor(Store(pool), EventLog(client), Doorbell(celery), read)
+    bells = event_log.connect(read.bells_url)
+    auditor = Auditor(Store(pool), EventLog(client), Doorbell(celery), read, bells=EventLog(bells))
     try:
         with database_errors(), waiting("reading") as tell:
             report = auditor.run(
@@ -292,6 +295,7 @@ def audit(
             )
     finally:
         celery.close()
+        bells.close()
         client.close()
         pool.dispose()
     if as_json:

@@ -22,7 +22,6 @@ from ops.tail_lines import Plain, Printer, Raw
 from shared import event_log, events, ops_events, ops_feed
 from shared.errors import LogUnavailable
 from shared.event_log import Entry, EventLog
-from shared.lifecycle import MessageStatus
 from shared.ops_events import Filter, Head, Missed
 from shared.ops_feed import Line, OpsFeed, Said, Told
 
@@ -33,7 +32,6 @@ MOST_FOLLOWED: Final = 500
 _LOOK_S: Final = 0.5
 """How often one looks whether anybody still reads."""
 _FIRST_S: Final = 5.0
-_FINAL: Final = frozenset({MessageStatus.SUCCESS.value, MessageStatus.ERROR.value, MessageStatus.CANCELLED.value})
 
 
 def tail(
@@ -73,9 +71,7 @@ def tail(
     except ops_feed.Refused as error:
         leave(f"Redis refuses: {error}", FAILED)
     choose = _chooser(wanted, slower_ms)
-    begins = _chooser(
-        msgspec.structs.replace(wanted, types=frozenset({"started", "finalized"}), statuses=frozenset()), None
-    )
+    begins = _chooser(msgspec.structs.replace(wanted, types=frozenset({"started"}), statuses=frozenset()), None)
     feed = OpsFeed(url, choose=(lambda payload: choose(payload) or begins(payload)) if text else choose)
     printer = Raw(sys.stdout) if as_json else Plain(sys.stdout, color=not no_color, inline=len(message or ()) == 1)
     showing = _Tail(feed, printer, choose, url=url, message_ids=message or [], text=text, is_json=as_json)
@@ -117,7 +113,8 @@ class _Tail:
         self._is_json = is_json
         self._replayed: set[tuple[str, str, int]] = set()
         """What the rows told, so that it is not told again as it comes."""
-        self._followed: set[str] = set()
+        self._followed: dict[UUID, None] = {}
+        """In the order in which they were begun."""
         self._positions: dict[UUID, events.EventId] = {}
 
     def replay(self, since: datetime) -> None:
@@ -152,7 +149,7 @@ class _Tail:
     def run(self) -> None:
         """Until nobody reads. Raises `BrokenPipeError` then."""
         for message_id in self._message_ids:
-            self._follow(str(message_id), self._positions.get(message_id))
+            self._follow(message_id, self._positions.get(message_id))
         is_read = _reader_watch()
         while True:
             for one in self._feed.take(_LOOK_S):
@@ -161,10 +158,19 @@ class _Tail:
             if not is_read():
                 raise BrokenPipeError
 
-    def _follow(self, message_id: str, after: events.EventId | None = None) -> None:
-        if message_id not in self._followed and len(self._followed) < MOST_FOLLOWED:
-            self._followed.add(message_id)
-            self._feed.follow(UUID(message_id), after)
+    def _follow(self, message_id: UUID, after: events.EventId | None = None) -> None:
+        """In place of the one that was begun first, where there are too many: its end was missed, or it takes long."""
+        if message_id in self._followed:
+            return
+        if len(self._followed) >= MOST_FOLLOWED:
+            self._unfollow(next(iter(self._followed)))
+        self._followed[message_id] = None
+        self._feed.follow(message_id, after)
+
+    def _unfollow(self, message_id: UUID) -> None:
+        self._followed.pop(message_id, None)
+        self._feed.unfollow(message_id)
+        self._printer.end_text(message_id)
 
     def _show(self, told: Told) -> None:
         match told:
@@ -181,13 +187,11 @@ class _Tail:
             return
         if not self._text or self._wanted(payload):
             self._printer.line(payload)
-        if not self._text or self._message_ids or head.message_id is None:
-            return
-        if head.type == "started":
-            self._follow(head.message_id)
-        elif head.type == "finalized" and head.status in _FINAL and head.message_id in self._followed:
-            self._followed.discard(head.message_id)
-            self._feed.unfollow(UUID(head.message_id))
+        if self._text and not self._message_ids and head.type == "started":
+            try:
+                self._follow(UUID(head.message_id or ""))
+            except ValueError:
+                pass  # none of ours
 
     def _show_event(self, message_id: UUID, entry: Entry) -> None:
         kind = entry.kind
@@ -196,8 +200,17 @@ class _Tail:
                 self._printer.delta(message_id, entry.payload)
         elif self._message_ids and (kind != "finalized" or self._is_json):  # people see the line that has more to it
             self._printer.event(message_id, entry.payload, text=self._text)
+        elif not self._message_ids and _is_over(entry):
+            self._unfollow(message_id)  # not when the operators' line says so, which may come before the text
         elif kind in ("snapshot", "finalized"):
             self._printer.end_text(message_id)
+
+
+def _is_over(entry: Entry) -> bool:
+    try:
+        return events.is_terminal_payload(entry.kind, entry.payload)
+    except msgspec.DecodeError:
+        return False  # none of ours
 
 
 def _chooser(wanted: Filter, slower_ms: int | None) -> Callable[[bytes], bool]:
@@ -235,7 +248,11 @@ _numbered: Final = msgspec.json.Decoder(_Numbered)
 
 def _mark(head: Head, payload: bytes) -> tuple[str, str, int]:
     """What makes two lines the same step."""
-    return head.type, head.message_id or "", _numbered.decode(payload).attempt
+    try:
+        attempt = _numbered.decode(payload).attempt
+    except msgspec.DecodeError:
+        attempt = 0  # none of ours
+    return head.type, head.message_id or "", attempt
 
 
 def _reader_watch() -> Callable[[], bool]:

@@ -101,9 +101,10 @@ class Plain:
         self._colors: ColorSystem | None = Console(file=out)._color_system if color and out.isatty() else None
 
     def line(self, payload: bytes) -> None:
-        told: dict[str, Any] = msgspec.json.decode(payload)
+        told = _fields(payload)
         state = str(told.get("status") or told.get("state") or "")
-        timing = told.get("timing") or {}
+        timing = told.get("timing")
+        timing = timing if isinstance(timing, dict) else {}
         took = timing.get("totalMs")
         columns = [
             self._faint(_clock(told.get("ts"))),
@@ -121,7 +122,7 @@ class Plain:
         self._write("  ".join(columns).rstrip())
 
     def event(self, message_id: UUID, payload: bytes, *, text: bool) -> None:
-        told: dict[str, Any] = msgspec.json.decode(payload)
+        told = _fields(payload)
         self.end_text(message_id)
         status = str(told.get("status") or "")
         columns = [
@@ -136,7 +137,7 @@ class Plain:
         self._write("  ".join(columns).rstrip())
 
     def delta(self, message_id: UUID, payload: bytes) -> None:
-        content = str(msgspec.json.decode(payload).get("content", ""))
+        content = str(_fields(payload).get("content", ""))
         if self._inline:
             self._is_open = True
             self._pieces.append("\n".join(_safe(line) for line in content.split("\n")))
@@ -181,6 +182,14 @@ class Plain:
         return self._styled(words, "faint")
 
 
+def _fields(payload: bytes) -> dict[str, Any]:
+    """None of them where it is no object: the channels are public."""
+    try:
+        return msgspec.json.decode(payload, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
 def _more(told: dict[str, Any], known: frozenset[str]) -> list[str]:
     return [f"{_safe(name)}={_brief(value)}" for name, value in told.items() if name not in known]
 
@@ -197,9 +206,10 @@ def _safe(value: Any) -> str:
 
 def _clock(ts: Any) -> str:
     """The local time of milliseconds since the epoch."""
-    if not isinstance(ts, int):
+    try:
+        moment = datetime.fromtimestamp(ts / 1000)
+    except (TypeError, ValueError, OverflowError, OSError):
         return " " * 12
-    moment = datetime.fromtimestamp(ts / 1000)
     return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}"
 
 

@@ -172,8 +172,8 @@ class AuditedMessage(msgspec.Struct, frozen=True, kw_only=True):
     unrung_s: float
     """Seconds since it was rung for, else since it was enqueued."""
     cancel_age_s: float | None
-    is_claimable: bool
-    """Its turn has come, as a worker or builder sees it."""
+    is_waited_for: bool
+    """Its turn has come, as a worker or builder sees it. Never a batch's: those are rung for at a pace of their own."""
     project_quiet_s: float
     """Seconds since any message of a pending message's project was last written: a turn that came, came then."""
     queue_number: int | None
@@ -291,7 +291,7 @@ def _compare_waiting(message: AuditedMessage, patience: Patience) -> Iterator[_F
     elif message.tries >= patience.max_tries:
         if message.unwritten_s > patience.overdue_s:
             yield Disagreement.TRIES_SPENT, f"{message.tries} tries, for {message.unwritten_s:.0f} s"
-    elif message.is_claimable:
+    elif message.is_waited_for:
         pending = message.status is MessageStatus.PENDING
         has_room = patience.workers_have_room if pending else patience.builders_have_room
         silent_s = min(message.unrung_s, message.unwritten_s, message.project_quiet_s)

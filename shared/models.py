@@ -185,12 +185,11 @@ class Message(Base):
             "rung_at",
             postgresql_where=text("status = 'pending' AND lease_owner IS NULL AND batch_id IS NOT NULL"),
         ),
-        # what a batch is made of
         Index("ix_messages_lease", "lease_until", postgresql_where=text("lease_owner IS NOT NULL")),
         Index("ix_messages_ending", "updated_at", postgresql_where=text("NOT ending_appended")),
         # a worker's renewal
         Index("ix_messages_owner", "lease_owner", postgresql_where=text("lease_owner IS NOT NULL")),
-        # operators: what ended lately and how; what failed
+        # operators: what ended lately and how; what failed, and what a batch is made of
         Index(
             "ix_messages_ended",
             "status",

@@ -26,11 +26,11 @@ class UnfinishedFigures(_Figures, frozen=True, kw_only=True):
     status: MessageStatus
     queue: Queue
     waiting: int
-    """Held by nobody; those that wait behind another message of their project included."""
+    """Held by nobody; those that wait behind another message of their project, and those of batches, included."""
     held: int
     """A worker or a builder has them."""
     oldest_waiting_ms: int | None
-    """For how long the oldest one waits whose turn it is."""
+    """For how long the oldest one waits whose turn it is. A batch's items have a pace of their own and are not asked."""
 
 
 class EndedFigures(_Figures, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from api import announcing
 from api.auth import Caller
 from api.calls import Answer, Calls
 from api.pages import Limit, Page
+from api.requests import Moment
 from api.services import Services
 from shared import errors, events, log_outline
 from shared.errors import LogUnavailable
@@ -36,7 +36,7 @@ class OperatorMessagesQuery(msgspec.Struct, frozen=True, kw_only=True, rename="c
     code: ErrorCode | None = None
     project: UUID | None = None
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
-    since: datetime | None = None
+    since: Moment | None = None
     """Submitted then or later."""
     slower_than: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,8}(ms|s|m|h)?$")] | None = None
     """To its end, or so far: `1500` or `1500ms`, `2s`, `5m`."""

@@ -25,12 +25,12 @@ from shared.models import (
     Round,
 )
 from shared.records import Ending, JsonValue
-from shared.store.builds import buildable
+from shared.store.builds import build_waited_for
 from shared.store.job_rows import OPEN
 from shared.store.rows import fitting
 from shared.store.sweeping import CLOSING_COLUMNS, ToClose, to_close_record
 from shared.store.transactions import Transactions
-from shared.store.turn_statements import CLAIMABLE
+from shared.store.turn_statements import WAITED_FOR
 
 PAGE: Final = 200
 PAGE_BYTES: Final = 8 * 1024 * 1024
@@ -175,14 +175,18 @@ class AuditStore(Transactions):
         """The stored end of a final message; None where there is none."""
         with self._statement() as connection:
             row = connection.execute(
-                select(Message.id, Message.project_id, Message.status, Message.ending).where(
+                select(Message.id, Message.project_id, Message.status, Message.ending, Message.model).where(
                     Message.id == message_id, Message.status.in_(FINAL), Message.ending.is_not(None)
                 )
             ).one_or_none()
         if row is None:
             return None
         return Ending(
-            message_id=row.id, project_id=row.project_id, status=row.status, events=tuple(map(bytes, row.ending))
+            message_id=row.id,
+            project_id=row.project_id,
+            status=row.status,
+            events=tuple(map(bytes, row.ending)),
+            model=row.model,
         )
 
     def take_lapsed_lease(self, message_id: UUID, *, overdue_s: float) -> bool:
@@ -209,14 +213,14 @@ class AuditStore(Transactions):
             return taken.one_or_none() is not None
 
     def note_rung(self, message_id: UUID) -> bool:
-        """Somebody rings for the message now. False where it is nobody's turn, or somebody works on the row."""
+        """Somebody rings for the message now. False where it is not its turn, it is a batch's, or the row is locked."""
         with self._transaction() as connection:
             rung = connection.execute(
                 update(Message)
                 .where(
                     Message.id.in_(
                         select(Message.id)
-                        .where(Message.id == message_id, or_(CLAIMABLE, buildable()))
+                        .where(Message.id == message_id, or_(WAITED_FOR, build_waited_for()))
                         .with_for_update(skip_locked=True)
                     )
                 )
@@ -365,7 +369,7 @@ _COLUMNS: Final[tuple[Any, ...]] = (
     _age_s(Message.updated_at).label("unwritten_s"),
     func.coalesce(_age_s(func.coalesce(Message.rung_at, Message.enqueued_at)), 0).label("unrung_s"),
     _age_s(Message.cancel_requested_at).label("cancel_age_s"),
-    or_(CLAIMABLE, buildable()).label("is_claimable"),
+    or_(WAITED_FOR, build_waited_for()).label("is_waited_for"),
     case(
         (
             Message.status == MessageStatus.PENDING,
@@ -378,9 +382,11 @@ _COLUMNS: Final[tuple[Any, ...]] = (
     Message.queue_number,
     and_(
         Message.status == MessageStatus.PENDING,
+        Message.batch_id.is_(None),  # a batch's stand in no line, in which others are moved up
         exists().where(
             _other.project_id == Message.project_id,
             _other.status == MessageStatus.PENDING,
+            _other.batch_id.is_(None),
             _other.queue_number == Message.queue_number,
             _other.id < Message.id,
         ),
@@ -426,7 +432,7 @@ def _messages(connection: Connection, message_ids: Sequence[UUID]) -> list[Audit
             unwritten_s=float(row.unwritten_s),
             unrung_s=float(row.unrung_s),
             cancel_age_s=None if row.cancel_age_s is None else float(row.cancel_age_s),
-            is_claimable=row.is_claimable,
+            is_waited_for=row.is_waited_for,
             project_quiet_s=float(row.project_quiet_s),
             queue_number=row.queue_number,
             shares_number=bool(row.shares_number),

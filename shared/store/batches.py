@@ -50,7 +50,7 @@ from shared.store.turn_statements import CLAIMABLE
 _AT_ONCE: Final = 10_000
 """Items that one statement makes, so that it is done within the time that a statement has."""
 _IN_BATCH: Final = "in_batch"
-_UNFINISHED_ITEM: Final = ItemRow.state.in_((ItemState.WAITING, ItemState.SENT))
+UNFINISHED_ITEM: Final = ItemRow.state.in_((ItemState.WAITING, ItemState.SENT))
 
 ITEM_COLUMNS: Final[tuple[Any, ...]] = tuple(getattr(ItemRow, name) for name in BatchItem.__struct_fields__)
 
@@ -219,7 +219,7 @@ def _reason(wanted: BatchFilter) -> ColumnElement[str | None]:
     reasons: list[tuple[ColumnElement[bool], str]] = []
     if wanted.code is not None:
         reasons.append((Message.error_code.is_distinct_from(wanted.code), "other_code"))
-    in_batch = exists().where(ItemRow.message_id == Message.id, _UNFINISHED_ITEM)
+    in_batch = exists().where(ItemRow.message_id == Message.id, UNFINISHED_ITEM)
     reasons.append((in_batch, _IN_BATCH))
     if wanted.status in UNFINISHED:
         waited = func.greatest(Message.enqueued_at, Message.updated_at)
@@ -325,7 +325,7 @@ def _items(piece: Any, batch_id: UUID) -> Any:
     return (
         upsert(ItemRow)
         .from_select(names, rows.order_by(piece.c.id))
-        .on_conflict_do_nothing(index_elements=["message_id"], index_where=_UNFINISHED_ITEM)
+        .on_conflict_do_nothing(index_elements=["message_id"], index_where=UNFINISHED_ITEM)
     )
 
 

@@ -33,6 +33,11 @@ def buildable() -> Any:
     )
 
 
+def build_waited_for() -> Any:
+    """What a builder may take, and somebody waits for it."""
+    return and_(buildable(), Message.batch_id.is_(None))
+
+
 class BuildStore(Transactions):
     # --- what users read ----------------------------------------------------------------------------------------
 

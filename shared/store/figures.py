@@ -9,9 +9,9 @@ from sqlalchemy import Float, Text, cast, func, literal, select, union_all
 from shared.lifecycle import UNFINISHED
 from shared.models import Audit, Message, SweeperSign
 from shared.records import Figures, QueueFigures
-from shared.store.builds import buildable
+from shared.store.builds import build_waited_for
 from shared.store.transactions import Transactions
-from shared.store.turn_statements import CLAIMABLE
+from shared.store.turn_statements import OF_A_BATCH, WAITED_FOR
 
 MOST_COUNTED: Final = 10_000
 """Of one kind; more are told as so many."""
@@ -73,9 +73,9 @@ _last_audit = (
 )
 _FIGURES: Final = union_all(
     *(_line("unfinished", status.value, _nothing, Message.status == status) for status in sorted(UNFINISHED)),
-    _line("queue", INTERACTIVE, _since_submit, CLAIMABLE, Message.batch_id.is_(None)),
-    _line("queue", BATCH, _since_submit, CLAIMABLE, Message.batch_id.is_not(None)),
-    _line("queue", BUILDS, _since_written, buildable()),
+    _line("queue", INTERACTIVE, _since_submit, WAITED_FOR),
+    _line("queue", BATCH, _since_submit, OF_A_BATCH),
+    _line("queue", BUILDS, _since_written, build_waited_for()),
     select(
         literal("sweepers", Text),
         literal("", Text),

@@ -49,11 +49,11 @@ from shared.ops_records import (
 )
 from shared.records import Cancelling
 from shared.records import Message as MessageRecord
-from shared.store.builds import buildable
+from shared.store.builds import build_waited_for
 from shared.store.messages import queue_again
 from shared.store.rows import usage
 from shared.store.transactions import Transactions
-from shared.store.turn_statements import CLAIMABLE
+from shared.store.turn_statements import WAITED_FOR
 
 MOST_COUNTED: Final = 10_000
 """Of what ended in the last hour, of each status; of what is unfinished, twice as many."""
@@ -384,8 +384,8 @@ def _unfinished(connection: Connection) -> list[UnfinishedFigures]:
     }
     figures = []
     queues: tuple[tuple[MessageStatus, Queue, Any], ...] = (
-        (MessageStatus.PENDING, "interactive", CLAIMABLE),
-        (MessageStatus.BUILDING, "builds", buildable()),
+        (MessageStatus.PENDING, "interactive", WAITED_FOR),
+        (MessageStatus.BUILDING, "builds", build_waited_for()),
     )
     for status, queue, waiting in queues:
         waited = func.extract("epoch", func.clock_timestamp() - Message.enqueued_at) * 1000

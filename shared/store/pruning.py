@@ -1,7 +1,7 @@
 """What may go: what nobody can use any more, and, where an operator says how old, old messages with what belongs to them.
 
 Each batch is a short transaction and passes over rows that somebody works on. A message that is unfinished is never taken,
-nor one whose component a document may show.
+nor one that waits in a batch, nor one whose component a document may show.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy.orm import aliased
 from shared.lifecycle import FINAL, JobStatus, Role
 from shared.models import (
     Audit,
+    BatchItem,
     ComponentJob,
     DocumentVersion,
     IdempotencyKey,
@@ -25,6 +26,7 @@ from shared.models import (
     Ticket,
     Token,
 )
+from shared.store.batches import UNFINISHED_ITEM
 from shared.store.history import HISTORY_REACH
 from shared.store.transactions import Transactions
 
@@ -121,6 +123,8 @@ def _is_old_answer(older_than: timedelta) -> ColumnElement[bool]:
         _answer.updated_at < oldest,
         exists().where(_question.id == _answer.reply_to, _question.updated_at < oldest),
         ~exists().where(_sibling.reply_to == _answer.reply_to, _sibling.id != _answer.id),
+        # a batch is about to answer it again
+        ~exists().where(BatchItem.message_id == _answer.id, UNFINISHED_ITEM),
         # a document may show it
         ~exists().where(ComponentJob.message_id == _answer.id, ComponentJob.status == JobStatus.SUCCESS),
     )

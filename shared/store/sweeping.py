@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import and_, delete, func, not_, or_, select, text, update
+from sqlalchemy import delete, func, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.events import EventId, Snapshot
@@ -18,7 +18,7 @@ from shared.lifecycle import UNFINISHED, MessageStatus
 from shared.models import Message, SweeperSign
 from shared.outcomes import Cancelled, Failed, closing_events
 from shared.records import Ending
-from shared.store.builds import buildable
+from shared.store.builds import build_waited_for
 from shared.store.rows import made_calls, stored_rounds, usage
 from shared.store.transactions import Transactions
 from shared.store.turn_statements import CLOCKS, OF_A_BATCH, WAITED_FOR
@@ -89,7 +89,7 @@ class SweepStore(Transactions):
 
     def ring_builders_for(self, *, limit: int, again_s: float) -> list[UUID]:
         """Messages whose component nobody builds, each at most once in `again_s`; marked as rung for. No batch's."""
-        return self._rung(and_(buildable(), Message.batch_id.is_(None)), limit, again_s)
+        return self._rung(build_waited_for(), limit, again_s)
 
     def ring_batches_for(self, *, limit: int, again_s: float) -> list[UUID]:
         """Of batches, as `ring_for`."""

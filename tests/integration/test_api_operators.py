@@ -168,7 +168,8 @@ def test_messages_are_found_by_what_an_operator_knows_of_them(api: Api, scene: S
         cursor = f"&before={page['nextCursor']}"
     assert paged == everything
     assert page["nextCursor"] is None
-    for wrong in ("status=odd", "code=odd", "slowerThan=soon", "since=soon", "project=x", "limit=0"):
+    wrong_times = ("since=soon", "since=0001-01-01T00:00:00", "since=2026-01-31T12:00:00")
+    for wrong in ("status=odd", "code=odd", "slowerThan=soon", *wrong_times, "model=%00", "project=x", "limit=0"):
         refused(operator.get(f"/v1/ops/messages?{wrong}"), 400, "invalid_query")
 
 

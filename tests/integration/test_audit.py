@@ -20,11 +20,12 @@ from dev.scripted_model.control import ScriptedModel
 from ops.audit import Auditor, Report
 from shared import keys
 from shared.auditing import Disagreement
+from shared.batches import BatchFilter
 from shared.closing import append_ending, entries_of
 from shared.doorbell import Doorbell, make_celery
 from shared.event_log import Entry, EventLog
 from shared.events import Delta, EventId, Snapshot, Status, ToolResult, ToolStart, encode
-from shared.lifecycle import ErrorCode
+from shared.lifecycle import ErrorCode, MessageStatus, OnBusy
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.records import Lease, StoredCall
 from shared.settings import Settings
@@ -561,6 +562,22 @@ def test_while_everything_moves_nothing_is_found(bench: Bench) -> None:
     thread.join()
     report = auditor_of(bench).run()
     assert (report.disagreements, report.looked_at["messages"]) == ({}, 2 * turns)
+
+
+def test_a_batch_that_goes_its_own_pace_is_no_disagreement(office: Office) -> None:
+    """Its items are rung for as it is their turn in it, and stand in no line: who goes first there may get their number."""
+    failed = office.answer(Failed(content="so it", code=ErrorCode.STREAM_BROKEN))
+    office.claimed()
+    office.message()
+    wanted = BatchFilter(status=MessageStatus.ERROR)
+    office.store.start_batch(wanted, rate=None, asked_by="ops")
+    sent = office.store.send_batch_items(limit=10, window=10)
+    assert sent is not None
+    assert [message.id for message in sent.again] == [failed]
+    office.message(on_busy=OnBusy.INTERRUPT)
+    old(office, failed, enqueued_at="now() - interval '1 hour'")
+    office.execute("UPDATE messages SET rung_at = now() WHERE id <> :id", id=failed)
+    assert office.audit(repair=True).disagreements == {}
 
 
 # --- the command --------------------------------------------------------------------------------------------------

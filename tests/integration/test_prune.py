@@ -14,8 +14,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
+from shared.batches import BatchFilter
 from shared.errors import NothingToUndo
-from shared.lifecycle import ErrorCode, OnBusy
+from shared.lifecycle import BatchStatus, ErrorCode, MessageStatus, OnBusy
 from shared.outcomes import Cancelled, Failed, HandedOver, Succeeded
 from shared.settings import Settings
 from shared.store import StartJob, Store
@@ -123,6 +124,17 @@ def test_what_is_unfinished_untold_shown_or_alone_stays(scene: Scene) -> None:
     assert pruned(scene) == {}
     assert all(there(scene, one) for one in (waiting, held, untold, shown, alone.user_message.id))
     assert scene.count("idempotency_keys") == 1
+
+
+def test_what_waits_in_a_batch_is_answered_again_and_not_pruned(scene: Scene) -> None:
+    """However old it is; once the batch has let go of it, it goes as every other."""
+    failed = appended(scene, scene.ended(Failed(content="", code=ErrorCode.DEADLINE)))
+    age(scene)
+    wanted = BatchFilter(status=MessageStatus.ERROR)
+    batch, _ = scene.store.start_batch(wanted, rate=None, asked_by="ops")
+    assert pruned(scene) == {}
+    scene.store.change_batch(batch.id, BatchStatus.STOPPED)
+    assert (pruned(scene), there(scene, failed)) == ({"messages": 2}, False)
 
 
 def test_a_message_that_somebody_works_on_is_passed_over(scene: Scene) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import redis
 
+from api import ops_channel
 from api.readers import State
 from api.relay import OpsTarget
 from dev.embedded_valkey import EmbeddedValkey
@@ -200,6 +201,43 @@ def test_an_operator_that_does_not_keep_up_is_told_how_many_lines_it_lacks(set_u
             told += 1
     assert told + missed == count
     assert missed > count // 4
+    say(stage, line(count))
+    assert slow.next()["messageId"] == str(uuid.UUID(int=count))
+
+
+def test_what_was_left_out_while_the_summary_was_read_is_counted_for_who_is_slow_then(
+    set_up: SetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines and missed make all that were published, though the first lines fill the buffer before `missed` is told."""
+    kept, count = 200, 300
+    monkeypatch.setattr(ops_channel, "BACKLOG_LINES", kept)
+    stage = set_up(socket_buffer_bytes=20_000)
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def opening() -> bytes:
+        is_asked.set()
+        assert may_answer.wait(PATIENCE_S)
+        return OPENING
+
+    slow, quick = watch(stage, opening=opening), watch(stage)
+    assert is_asked.wait(PATIENCE_S)
+    assert quick.next()["type"] == "ready"
+    for number in range(count):
+        say(stage, line(number, pad="x" * 4000))
+        assert quick.next()["messageId"] == str(uuid.UUID(int=number))
+    may_answer.set()
+    eventually(lambda: State.SLOW in {reader.state for reader in stage.relay._hub.readers})  # type: ignore[union-attr]
+    assert slow.next()["type"] == "ready"
+    told, missed = 0, 0
+    while told + missed < count:
+        frame = slow.next()
+        if frame["type"] == "missed":
+            missed += frame["count"]
+        else:
+            assert frame["messageId"] == str(uuid.UUID(int=told))
+            told += 1
+    assert told + missed == count
+    assert missed > count - kept
     say(stage, line(count))
     assert slow.next()["messageId"] == str(uuid.UUID(int=count))
 

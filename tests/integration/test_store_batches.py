@@ -93,18 +93,31 @@ def test_what_fails_again_is_told_by_its_code(scene: Scene) -> None:
     assert report.ended_at is not None
 
 
+def failed_build(scene: Scene) -> UUID:
+    lease = scene.claimed(scene.message(on_busy=OnBusy.PARALLEL))
+    effect = StartJob(name="Ball", effect_description="a ball")
+    job_id = scene.store.commit_effect(lease, 1, 0, call(lease), effect).call.job_id
+    assert job_id is not None
+    scene.finalize(lease, HandedOver(content="", job_id=job_id))
+    claim = scene.store.claim_build(lease.message_id, "builder", lease_s=LEASE_S, max_tries=MAX_TRIES)
+    assert claim is not None
+    scene.finalize(claim.lease, Failed(content="", code=ErrorCode.BUILD_FAILED))
+    return lease.message_id
+
+
+def test_what_waits_in_a_batch_lets_no_figure_of_what_people_wait_for_grow(scene: Scene) -> None:
+    """Alerts and the summary tell for how long the oldest waits: a batch's items wait for each other, and that is right."""
+    ids = [failed(scene), failed_build(scene)]
+    started(scene)
+    assert sent(scene) == ids
+    told = {one.queue: one.oldest_waiting_ms for one in scene.store.summary().unfinished}
+    assert told == {"interactive": None, "builds": None}
+    depths = {name: queue.depth for name, queue in scene.store.figures().queues.items()}
+    assert depths == {"interactive": 0, "builds": 0, "batch": 1}
+
+
 def test_a_failed_build_is_the_job_again_and_a_batch_takes_one_builder_at_a_time(scene: Scene) -> None:
-    ids = []
-    for _ in range(2):
-        lease = scene.claimed(scene.message(on_busy=OnBusy.PARALLEL))
-        effect = StartJob(name="Ball", effect_description="a ball")
-        job_id = scene.store.commit_effect(lease, 1, 0, call(lease), effect).call.job_id
-        assert job_id is not None
-        scene.finalize(lease, HandedOver(content="", job_id=job_id))
-        claim = scene.store.claim_build(lease.message_id, "builder", lease_s=LEASE_S, max_tries=MAX_TRIES)
-        assert claim is not None
-        scene.finalize(claim.lease, Failed(content="", code=ErrorCode.BUILD_FAILED))
-        ids.append(lease.message_id)
+    ids = [failed_build(scene) for _ in range(2)]
     batch_id = started(scene)
     assert sent(scene) == ids
     assert scene.store.ring_builders_for(limit=10, again_s=0) == [], "those bells are people's"

@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from dev.embedded_valkey import EmbeddedValkey
 from shared import closing, event_log, events, keys, notices, ops_events
 from shared.event_log import Entry, EventLog
-from shared.events import Delta, EventId, Status
+from shared.events import Delta, EventId, Finalized, Status
 from shared.lifecycle import ErrorCode
 from shared.outcomes import Failed
 from shared.store import Store
@@ -319,6 +319,24 @@ def test_of_many_messages_the_text_comes_in_whole_lines_with_their_ids(desk: Des
             story.say(word)
     for story in stories:
         assert tail.until(f"{str(story.message_id)[-8:]} |").endswith("| one two three")
+
+
+def test_the_text_of_an_answer_that_is_over_when_its_begin_is_heard_is_shown(desk: Desk) -> None:
+    """It is in its log: an answer may be quicker than a subscription."""
+    tail = desk.tail("--text")
+    story = Story(desk)
+    story.say("", "quick")
+    message_id = story.message_id
+    over = Finalized(id="1-2", message_id=str(message_id), ts=1_795_395_619_691, status="success")
+    desk.log.append(message_id, [Entry(EventId(1, 2), events.encode(over))])
+    line = ops_events.FinalizedLine(
+        message_id=message_id, project_id=desk.project_id, ts=1, status="success", attempt=1
+    )
+    with desk.client.pipeline(transaction=True) as both:
+        both.publish(keys.OPS, desk.line(message_id.int))
+        both.publish(keys.OPS, ops_events.encode(line))
+        both.execute()
+    assert tail.until("| ").endswith("| quick")
 
 
 @pytest.mark.parametrize(
