@@ -67,7 +67,10 @@ class Auditor:
         overdue_s: float | None = None,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`bells`: of the Redis that has them, where it is another one. `overdue_s`: for how long what processes should do may stay undone; several leases by default."""
+        """`bells`: of the Redis that has them, where it is another one.
+
+        `overdue_s`: for how long what processes should do may stay undone; several leases by default.
+        """
         self._store = store
         self._log = log
         self._bells = bells or log
