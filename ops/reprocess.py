@@ -10,7 +10,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final, NoReturn, TypeVar
 from uuid import UUID
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ops.surroundings import FAILED, duration, leave, with_store
+from ops.surroundings import FAILED, leave, moment, with_store
 from shared import batches
 from shared.batches import BatchFilter, BatchReport, Counts, Explanation
 from shared.errors import BatchOver, NotFound
@@ -114,8 +113,8 @@ def _filter(
         raise typer.BadParameter("needed, unless a batch is named by --batch or the like", param_hint="--status")
     if code is not None and status is not _Status.ERROR:
         raise typer.BadParameter("only messages whose status is error have one", param_hint="--code")
-    begins = None if since is None else _moment(since, option="--since")
-    ends = None if until is None else _moment(until, option="--until")
+    begins = None if since is None else moment(since, option="--since")
+    ends = None if until is None else moment(until, option="--until")
     if begins is not None and ends is not None and ends <= begins:
         raise typer.BadParameter("must be after --since", param_hint="--until")
     return BatchFilter(
@@ -127,21 +126,6 @@ def _filter(
         model=model,
         include_poison=include_poison,
     )
-
-
-def _moment(text: str, *, option: str) -> datetime:
-    """A time, or so long ago. Raises `typer.BadParameter`."""
-    try:
-        return datetime.now(UTC) - duration(text, option=option)
-    except typer.BadParameter:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise typer.BadParameter("a duration as 10m, or a time with its zone: 2026-01-31T12:00:00Z", param_hint=option)
-    return moment.astimezone(UTC)
 
 
 def _rate(text: str) -> float:

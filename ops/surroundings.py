@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -149,6 +149,21 @@ def duration(text: str, *, option: str) -> timedelta:
     if seconds > _LONGEST.total_seconds():
         raise typer.BadParameter("at most a hundred years", param_hint=option)
     return timedelta(seconds=seconds)
+
+
+def moment(text: str, *, option: str) -> datetime:
+    """A time, or so long ago. Raises `typer.BadParameter`."""
+    try:
+        return datetime.now(UTC) - duration(text, option=option)
+    except typer.BadParameter:
+        pass
+    try:
+        named = datetime.fromisoformat(text)
+        if named.tzinfo is not None:
+            return named.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise typer.BadParameter("a duration as 10m, or a time with its zone: 2026-01-31T12:00:00Z", param_hint=option)
 
 
 def leave(words: str, code: int) -> NoReturn:

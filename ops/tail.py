@@ -10,14 +10,14 @@ import re
 import select
 import sys
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
 import typer
 
-from ops.surroundings import FAILED, duration, leave, redis_url, with_store
+from ops.surroundings import FAILED, duration, leave, moment, redis_url, with_store
 from ops.tail_lines import Plain, Printer, Raw
 from shared import event_log, events, ops_events, ops_feed
 from shared.errors import LogUnavailable
@@ -47,7 +47,8 @@ def tail(
         str | None, typer.Option(metavar="TIME", help="What ended after more than that: 800ms, 2s, 5m.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="First what happened since: 10m, 2h, or an RFC 3339 time.")
+        str | None,
+        typer.Option(metavar="TIME", help="First what happened since: 10m, 2h, or a time as 2026-01-31T12:00:00Z."),
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Also the text, as it is written.")] = False,
     as_json: Annotated[
@@ -63,7 +64,7 @@ def tail(
         types=frozenset(type_ or ()),
     )
     slower_ms = None if slower_than is None else _milliseconds(slower_than)
-    from_ = None if since is None else _moment(since)
+    from_ = None if since is None else moment(since, option="--since")
     url = redis_url(os.environ)
     try:
         if not ops_feed.check(url):
@@ -273,11 +274,3 @@ def _milliseconds(text: str) -> int:
     if (match := re.fullmatch(r"([1-9][0-9]{0,9})ms", text)) is not None:
         return int(match[1])
     return int(duration(text, option="--slower-than").total_seconds() * 1000)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return datetime.now(UTC) - duration(text, option="--since")
-    return moment if moment.tzinfo is not None else moment.astimezone()

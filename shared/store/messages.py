@@ -302,8 +302,7 @@ def queue_again(
         raise NotFinal
     check()
     number, _ = _take_number(connection, project, OnBusy.QUEUE)
-    if row.batch_id is not None:
-        note_batch_end(connection, message_id)  # what comes now is no more the batch's
+    note_batch_end(connection, message_id)  # what comes now is no batch's any more
     put_back(connection, row, queue_number=number, author_id=author_id or row.author_id)
     renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
     return message_records(connection, [renewed])[0]

@@ -326,6 +326,17 @@ def test_stuck_messages_are_those_whose_turn_it_is_and_that_nobody_took_for_long
     assert scene.row(recent)["status"] == "pending"
 
 
+def test_a_stuck_message_that_fails_and_is_retried_at_once_had_its_end_in_the_batch(scene: Scene) -> None:
+    """Though no sweeper came round in between: what somebody's retry comes to is not the batch's."""
+    stuck = scene.message()
+    long_ago(scene, stuck)
+    batch_id = started(scene, BatchFilter(status=MessageStatus.PENDING))
+    sent(scene)
+    scene.finalize(scene.claimed(stuck), Failed(content="", code=ErrorCode.DEADLINE))
+    scene.store.retry(scene.principal, stuck, LIMITS)
+    assert states(scene, batch_id) == {stuck: ItemState.FAILED}
+
+
 def test_what_is_rung_for_in_vain_is_still_stuck_and_does_not_keep_the_batch_open(scene: Scene) -> None:
     message_id = scene.message()
     long_ago(scene, message_id)

@@ -345,6 +345,7 @@ def test_the_text_of_an_answer_that_is_over_when_its_begin_is_heard_is_shown(des
         ([], {"REDIS_URL": ""}, 2, "REDIS_URL is not set"),
         ([], {"REDIS_URL": "http://x"}, 2, "REDIS_URL: must be"),
         (["--since", "soon"], {}, 2, "--since"),
+        (["--since", "2026-01-31T12:00:00"], {}, 2, "with its zone"),
         (["--slower-than", "-1"], {}, 2, "--slower-than"),
         (["--message", "x"], {}, 2, "--message"),
     ],
