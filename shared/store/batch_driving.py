@@ -184,13 +184,21 @@ def _to_tell(connection: Connection, batch_ids: Sequence[UUID]) -> list[Batch]:
             (BatchRow.told_at < func.now() - timedelta(seconds=_TOLD_EVERY_S)).label("is_due"),
         ).where(BatchRow.id.in_(batch_ids))
     ).all()
-    counts = counted(connection, batch_ids)
+    # to count a large batch takes long, and nothing of one moves that is paused and has nothing sent
+    due = [
+        row
+        for row in rows
+        if row.told is None
+        or row.told["status"] != row.status.value
+        or row.ended_at is not None
+        or (row.is_due and (row.status is BatchStatus.RUNNING or row.told["sent"]))
+    ]
+    counts = counted(connection, [row.id for row in due])
     told = []
-    for row in rows:
+    for row in due:
         batch = batch_record(row, counts[row.id])
         line = {"status": batch.status.value, **msgspec.to_builtins(batch.counts)}
-        at_once = row.told is None or row.told["status"] != line["status"] or row.ended_at is not None
-        if line == row.told or not (at_once or row.is_due):
+        if line == row.told:
             continue
         connection.execute(
             update(BatchRow).where(BatchRow.id == row.id).values(told=line, told_at=func.clock_timestamp())
