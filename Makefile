@@ -21,9 +21,10 @@ TESTS := tests --ignore=tests/browser --ignore=tests/clients
 run: $(READY)
 	@exec $(BIN)/python -I -S dev/leash.py --signal 15 -- $(BIN)/chatrelay dev $(ARGS)
 
-# Side by side, each process with servers of its own: most tests wait for something most of the time.
+# Side by side, each process with servers of its own: most tests wait for something most of the time. Whole systems come first: what is
+# quick fills the end.
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest tests/browser $(ARGS)

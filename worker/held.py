@@ -216,7 +216,6 @@ class Held:
 
         def renew() -> Lease:
             renewed = self._insist(lambda: self._store.begin_attempt(lease, above=above))
-            metrics.ATTEMPTS.add(AttemptReason.LOG_LOST)
             self._tell_attempt("log_lost", of=lease)
             return renewed
 

@@ -25,12 +25,12 @@ class Usage(_Row, frozen=True, kw_only=True):
     total_tokens: int
 
 
-class Timing(_Row, frozen=True, kw_only=True):
+class Timing(_Row, frozen=True, kw_only=True, omit_defaults=True):
     """Milliseconds since the message was sent: to its first worker, to its first token, to its end; and its stages."""
 
-    queued_ms: int | None = None
-    first_token_ms: int | None = None
-    total_ms: int | None = None
+    queued_ms: int | None
+    first_token_ms: int | None
+    total_ms: int | None
     context_ms: int | None = None
     connect_ms: int | None = None
     first_byte_ms: int | None = None
