@@ -495,7 +495,7 @@ def check_model(environment: Mapping[str, str], read: Settings | None) -> Iterat
         yield problem(f"cannot be reached: {getattr(error, 'reason', None) or type(error).__name__}", reach)
         return
     yield ok("answers, and takes the key" if key else "answers, without a key")
-    wanted = () if read is None else read.models
+    wanted = () if read is None or read.scripted_model else read.models  # the scripted model takes any name
     try:
         known = {model["id"] for model in msgspec.json.decode(body)["data"]}
     except (msgspec.DecodeError, KeyError, TypeError):
@@ -536,4 +536,8 @@ def _print(diagnosis: Diagnosis) -> None:
         console.print(Text.assemble((f"{one.state:<8}", _STYLES[one.state]), f"{one.check}: {found}"))
         if one.advice is not None:
             console.print(f"        {one.advice}")
-    console.print(f"{diagnosis.problems} problems, {diagnosis.warnings} warnings")
+    console.print(f"{_counted(diagnosis.problems, 'problem')}, {_counted(diagnosis.warnings, 'warning')}")
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from ops.surroundings import FAILED, leave, moment, with_store
 from shared import batches
@@ -223,13 +224,17 @@ def _explain(told: Explanation, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(_DryRun(matched=told.matched, explanation=told)).decode())
         return
-    table = Table(title=f"{told.matched} messages would be answered again")
+    title = f"{told.matched:,} messages would be answered again"
+    if not told.matched and not told.excluded:
+        print(title)
+        return
+    table = Table(title=Text(title, no_wrap=True))
     table.add_column("messages", justify="right")
     table.add_column("which")
-    for title, counts in (("code", told.by_code), ("model", told.by_model), ("left alone", told.excluded)):
+    for kind, counts in (("code", told.by_code), ("model", told.by_model), ("left alone", told.excluded)):
         table.add_section()
         for name, count in sorted(counts.items(), key=lambda pair: -pair[1]):
-            table.add_row(str(count), f"{title}: {name}")
+            table.add_row(str(count), f"{kind}: {name}")
     Console().print(table)
 
 

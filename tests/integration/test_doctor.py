@@ -237,6 +237,20 @@ def test_the_model_is_asked_with_the_key_and_judged_by_its_answer(
     assert got == [f"Bearer {CANARY}"]
 
 
+@pytest.mark.parametrize(("count", "told"), [(0, "0 problems"), (1, "1 problem"), (2, "2 problems")])
+def test_the_last_line_counts_as_people_do(count: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    doctor._print(doctor.Diagnosis(problems=count, warnings=0, checks=[]))
+    assert capsys.readouterr().out == f"{told}, 0 warnings\n"
+
+
+def test_the_scripted_model_needs_to_list_no_name() -> None:
+    """It answers under any."""
+    with answering(200, b'{"data": [{"id": "another"}]}') as (base_url, _got):
+        given = {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": CANARY}
+        read = load({"DATABASE_URL": "x", "REDIS_URL": "redis://127.0.0.1:1/0", "CHATRELAY_SCRIPTED_MODEL": "1"})
+        assert [found[0] for found in doctor.check_model(given, read)] == [State.OK]
+
+
 WELL: Final = ServerHealth(
     version=180_001,
     max_connections=97,

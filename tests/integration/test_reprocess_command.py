@@ -155,6 +155,8 @@ def test_a_dry_run_says_what_would_be_done(scene: Scene, database_url: str) -> N
     assert done.returncode == 0, done.stderr
     for words in ("2 messages would be answered again", "code: refusal", "model: scripted", "left alone: other_code"):
         assert words in done.stdout
+    nothing = run(database_url, "--status", "error", "--until", "1h", "--dry-run")
+    assert (nothing.returncode, nothing.stdout) == (0, "0 messages would be answered again\n")
     told = json.loads(run(database_url, "--status", "error", "--until", "1h", "--dry-run", "--json").stdout)
     assert told == {
         "batchId": None,

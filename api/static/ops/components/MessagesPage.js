@@ -81,7 +81,7 @@ function Choosing({ filters }) {
       <button type="button" onClick=${() => explain()} disabled=${ticked ? !isOfBatches : !mayAll}>${label}</button>
       <span class="quiet">
         ${!isOfBatches
-          ? "Choose a status but success, then they can be answered again as a batch."
+          ? "Choose one status, other than success, to answer again as a batch."
           : isSlow && !ticked
             ? "A batch does not ask how slow a message was: tick those that are meant."
             : filters.code
