@@ -129,9 +129,7 @@ def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(scene: Scene,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # in the background it is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
     )
     assert process.stdout is not None
     batch_id = process.stdout.readline().split()[1].rstrip(":")
