@@ -37,3 +37,6 @@ else
     $with_pip --require-hashes -r requirements.lock
     $with_pip --no-deps --editable . --editable clients/python
 fi
+
+# Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it imports at each of its starts.
+"$venv/bin/python" -m compileall -q -j 0 "$venv"/lib/python*/site-packages api clients dev migrations ops shared worker || true
