@@ -77,6 +77,11 @@ _NEXT_BATCH: Final = (
     .with_for_update(skip_locked=True)
 )
 _UNTIL_END: Final = BatchRow.ended_at.is_(None)
+_NOTE_ENDS: Final = (
+    update(ItemRow)
+    .where(ItemRow.state == ItemState.SENT, Message.id == ItemRow.message_id, Message.status.in_(FINAL))
+    .values(ITEM_END)
+)
 
 _batch = bindparam("batch", type_=Uuid())
 _FIRST_PROJECT: Final = UUID(int=0)
@@ -148,6 +153,11 @@ class BatchDrivingStore(Transactions):
             )
             return _to_tell(connection, [row.id for row in rows])
 
+    def note_batch_end(self, message_id: UUID) -> None:
+        """Note that this message, if it was sent, has ended, so that its project's next may be sent before the next round."""
+        with self._statement() as connection:
+            connection.execute(_NOTE_ENDS.where(Message.id == message_id))
+
     def send_batch_items(self, *, limit: int, window: int) -> Sent | None:
         """The next items of a batch whose turn it is, at most `limit`, and so many that `window` are unfinished in all.
 
@@ -204,11 +214,7 @@ class BatchDrivingStore(Transactions):
 def _note_ends(connection: Connection) -> None:
     """Of all batches at once. An item's message is looked at, not locked: what is final stays so until somebody retries it,
     who notes the item's end first."""
-    connection.execute(
-        update(ItemRow)
-        .where(ItemRow.state == ItemState.SENT, Message.id == ItemRow.message_id, Message.status.in_(FINAL))
-        .values(ITEM_END)
-    )
+    connection.execute(_NOTE_ENDS)
     gone = ~exists().where(Message.id == ItemRow.message_id)
     connection.execute(
         update(ItemRow)
