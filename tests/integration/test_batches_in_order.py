@@ -71,7 +71,7 @@ def failed(bench: Bench) -> list[UUID]:
 def test_questions_that_edit_one_document_are_answered_in_order_and_no_edit_is_refused(
     bench: Bench, driver: BatchDriver, hear: Callable[[UUID], None]
 ) -> None:
-    """Though there are a slot and a bell for each, and without a further round of the sweeper's: the worker goes on by itself."""
+    """Though each has a slot and a bell, and without a further round of the sweeper's: the worker goes on by itself."""
     ids = failed(bench)
     batch, _ = bench.store.start_batch(BatchFilter(status=MessageStatus.ERROR), rate=None, asked_by="ops")
     driver.step()
