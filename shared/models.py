@@ -291,6 +291,8 @@ class Batch(Base):
     body_sha256: Mapped[bytes | None] = mapped_column(LargeBinary)
     paced_at: Mapped[datetime] = _now()  # what was sent is paid for until then
     sent_at: Mapped[datetime | None] = mapped_column(_MaybeTime)  # its turn among batches: the longest ago goes first
+    # its projects take turns: whose was last
+    last_project_id: Mapped[uuid.UUID | None] = mapped_column(UUID(as_uuid=True))
     told: Mapped[Any] = mapped_column(_Json, nullable=True)  # what operators were told last
     told_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
     created_at: Mapped[datetime] = _now()
@@ -328,6 +330,15 @@ class BatchItem(Base):
         Index("ix_batch_items_message", "message_id"),
         Index("ix_batch_items_state", "batch_id", "state", "message_id"),
         Index("ix_batch_items_sent", "message_id", postgresql_where=text("state = 'sent'")),
+        # each project's oldest that waits, from one project to the next; of another index's columns none is named, which
+        # a planner without statistics would take instead
+        Index(
+            "ix_batch_items_waiting",
+            "batch_id",
+            "project_id",
+            "message_id",
+            postgresql_where=text("sent_at IS NULL AND ended_at IS NULL"),
+        ),
     )
 
 

@@ -1,10 +1,14 @@
-"""Drives batches, in the sweeper's round: notes what ended, tells operators, sends what may be sent, rings for it."""
+"""Drives batches, in the sweeper's round: notes what ended, tells operators, sends what may be sent, rings for it.
+
+A worker that has nothing more of a batch to answer sends what may be sent now itself.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from typing import Final
+from uuid import UUID
 
 from shared import keys, notices
 from shared.batches import Sent
@@ -44,6 +48,20 @@ class BatchDriver:
             self._ring()
         except LogUnavailable:
             _log.warning("a batch waits: Redis is away")
+
+    def go_on_after(self, message_id: UUID) -> None:
+        """Send what this message, which was answered, kept from being sent: nobody has to wait for a sweeper's round.
+
+        Raises `StoreUnavailable`.
+        """
+        self._store.note_batch_end(message_id)
+        sent = self._store.send_batch_items(limit=AT_ONCE, window=self._settings.batch_window)
+        if sent is None:
+            return  # nothing may be sent, or a sweeper is at it
+        try:
+            self._tell(sent)
+        except LogUnavailable:
+            _log.warning("what a batch sent is not told: Redis is away")
 
     def _tell(self, sent: Sent) -> bool:
         """Ring for what was stuck, and show the others to who watches; False where Redis is away."""

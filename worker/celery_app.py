@@ -26,6 +26,7 @@ from shared.engine import make_engine
 from shared.exporter import Exporter
 from shared.store import Store
 from worker import tasks
+from worker.batches import BatchDriver
 from worker.compiler import Compiler
 from worker.held import Workshop
 from worker.leases import LeaseKeeper
@@ -165,7 +166,8 @@ def make_app(environment: Any) -> Celery:
         database = read.database_url.get_secret_value()
         own = Store(make_engine(database, pool_size=BATCH_SQL_CONNECTIONS, application="batches"))
         clients = msgspec.structs.replace(tasks.workshop, store=own)
-        tasks.batch_slots = tasks.BatchSlots(free=threading.Semaphore(slots), workshop=clients)
+        driver = BatchDriver(own, clients.log, clients.doorbell, read)
+        tasks.batch_slots = tasks.BatchSlots(free=threading.Semaphore(slots), workshop=clients, driver=driver)
 
     def watch(instance: Any, queues: set[str], drain: Callable[[], object]) -> None:
         """Begins once bells are listened for. Celery's own counters say what it hears."""

@@ -13,6 +13,7 @@ from celery import Celery, current_task
 from shared.doorbell import BUILD_COMPONENT, RUN_BATCH, RUN_MESSAGE
 from shared.errors import StoreUnavailable
 from worker import telling
+from worker.batches import BatchDriver
 from worker.build import run_build
 from worker.compiler import Compiler
 from worker.held import Workshop
@@ -37,6 +38,8 @@ class BatchSlots(msgspec.Struct, frozen=True, kw_only=True):
     """Turns at a time; the others are left to people."""
     workshop: Workshop
     """With connections to Postgres of its own, so that no turn of a person's waits for one that a batch has."""
+    driver: BatchDriver
+    """On the same connections."""
 
 
 def slots_for_batches(concurrency: int, share: float) -> int:
@@ -63,9 +66,15 @@ def _answer(clients: Workshop, message_id: UUID, request: Any) -> None:
             _log.exception("the turn of message %s broke", message_id)
 
 
-def _next_of_a_batch(clients: Workshop) -> UUID | None:
+def _next_of_a_batch(slots: BatchSlots, answered: UUID) -> UUID | None:
+    """Any that is sent, or else what may be sent since `answered` was: of a project's messages one is sent at a time."""
+    store = slots.workshop.store
     try:
-        return clients.store.next_of_a_batch()
+        following = store.next_of_a_batch()
+        if following is None:
+            slots.driver.go_on_after(answered)
+            following = store.next_of_a_batch()
+        return following
     except StoreUnavailable:
         return None  # the sweeper rings
 
@@ -86,7 +95,7 @@ def register(app: Celery) -> None:
             following: UUID | None = UUID(message_id)
             while following is not None and _may_take():
                 _answer(batch_slots.workshop, following, current_task.request)
-                following = _next_of_a_batch(batch_slots.workshop)
+                following = _next_of_a_batch(batch_slots, following)
         finally:
             batch_slots.free.release()
 

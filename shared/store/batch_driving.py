@@ -13,7 +13,23 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    Select,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.orm import aliased
 
 from shared.batches import STILL_STUCK, STUCK_AFTER_S, Batch, BatchFilter, Bell, Sent, SkipReason
 from shared.lifecycle import FINAL, UNFINISHED, BatchStatus, ItemState, MessageStatus
@@ -43,7 +59,13 @@ _ALLOWED: Final = func.floor(
     func.extract("epoch", func.clock_timestamp() - _PAID) * BatchRow.rate + 1e-6
 )
 _NEXT_BATCH: Final = (
-    select(BatchRow.id, BatchRow.filter, BatchRow.rate, case((_UNPACED, None), else_=_ALLOWED).label("allowed"))
+    select(
+        BatchRow.id,
+        BatchRow.filter,
+        BatchRow.rate,
+        BatchRow.last_project_id,
+        case((_UNPACED, None), else_=_ALLOWED).label("allowed"),
+    )
     .where(
         BatchRow.ended_at.is_(None),
         BatchRow.status == BatchStatus.RUNNING,
@@ -55,6 +77,52 @@ _NEXT_BATCH: Final = (
     .with_for_update(skip_locked=True)
 )
 _UNTIL_END: Final = BatchRow.ended_at.is_(None)
+_NOTE_ENDS: Final = (
+    update(ItemRow)
+    .where(ItemRow.state == ItemState.SENT, Message.id == ItemRow.message_id, Message.status.in_(FINAL))
+    .values(ITEM_END)
+)
+
+_batch = bindparam("batch", type_=Uuid())
+_FIRST_PROJECT: Final = UUID(int=0)
+"""It stands before all others."""
+_LAST_PROJECT: Final = UUID(int=2**128 - 1)
+
+
+def _oldest_of_the_project_after(project_id: Any) -> Select[UUID, UUID]:
+    return (
+        select(ItemRow.project_id, ItemRow.message_id)
+        .where(
+            ItemRow.batch_id == _batch,
+            # it waits: as the index says it
+            ItemRow.sent_at.is_(None),
+            ItemRow.ended_at.is_(None),
+            ItemRow.project_id > project_id,
+            ItemRow.project_id <= bindparam("until", type_=Uuid()),
+        )
+        .order_by(ItemRow.project_id, ItemRow.message_id)
+        .limit(1)
+    )
+
+
+_oldest = _oldest_of_the_project_after(bindparam("after", type_=Uuid())).cte("oldest", recursive=True)
+_further = _oldest_of_the_project_after(_oldest.c.project_id).lateral()
+_oldest = _oldest.union_all(select(_further).select_from(_oldest.join(_further, true())))
+_looked_at = (
+    select(_oldest.c.project_id, _oldest.c.message_id).limit(bindparam("looked_at", type_=Integer())).subquery()
+)
+_sent_already = aliased(ItemRow)
+_OLDEST: Final = (
+    select(_looked_at.c.project_id, _looked_at.c.message_id)
+    .where(~exists().where(_sent_already.project_id == _looked_at.c.project_id, _sent_already.state == ItemState.SENT))
+    .order_by(_looked_at.c.project_id)
+    .limit(bindparam("most", type_=Integer()))
+)
+"""Of each project after one its oldest waiting item, if nothing of the project is sent, in whatever batch.
+
+The index is entered once for each project that is looked at: neither a project's thousands of items are read nor thousands
+of projects.
+"""
 
 
 class BatchDrivingStore(Transactions):
@@ -85,36 +153,35 @@ class BatchDrivingStore(Transactions):
             )
             return _to_tell(connection, [row.id for row in rows])
 
+    def note_batch_end(self, message_id: UUID) -> None:
+        """Note that this message, if it was sent, has ended, so that its project's next may be sent before the next round."""
+        with self._statement() as connection:
+            connection.execute(_NOTE_ENDS.where(Message.id == message_id))
+
     def send_batch_items(self, *, limit: int, window: int) -> Sent | None:
         """The next items of a batch whose turn it is, at most `limit`, and so many that `window` are unfinished in all.
 
-        None where none may be sent now. A message whose project somebody works on at this moment waits for the next time.
+        Of each project one, the oldest, and none while another of its messages is sent: together they would edit the same
+        document. What is stuck stands in its project's line anyway. None where none may be sent now. A message whose project
+        somebody works on at this moment waits for the next time.
         """
         with self._transaction() as connection:
             if not connection.execute(_MAY_DRIVE).scalar_one():
                 return None
-            batch = connection.execute(_NEXT_BATCH).one_or_none()
-            if batch is None:
-                return None
             unfinished = connection.execute(select(func.count()).where(ItemRow.state == ItemState.SENT)).scalar_one()
-            room = min(limit, window - unfinished, limit if batch.allowed is None else int(batch.allowed))
-            if room < 1:
-                return None
-            ids = list(
-                connection.execute(
-                    select(ItemRow.message_id)
-                    .where(ItemRow.batch_id == batch.id, ItemRow.state == ItemState.WAITING)
-                    .order_by(ItemRow.message_id)
-                    .limit(room)
-                ).scalars()
-            )
-            sent = _send(connection, batch.id, msgspec.convert(batch.filter, BatchFilter), ids)
-            count = len(sent.again) + len(sent.bells)
-            paid = {} if batch.rate is None else {"paced_at": _PAID + timedelta(seconds=count / batch.rate)}
-            connection.execute(
-                update(BatchRow).where(BatchRow.id == batch.id).values(sent_at=func.clock_timestamp(), **paid)
-            )
-            return sent
+            most = min(limit, window - unfinished)
+            passed_over: list[UUID] = []
+            while most > 0:
+                next_batch = _NEXT_BATCH.where(BatchRow.id.not_in(passed_over))
+                batch = connection.execute(next_batch).one_or_none()
+                if batch is None:
+                    break
+                room = most if batch.allowed is None else min(most, int(batch.allowed))
+                sent = _step(connection, batch, room, unfinished)
+                if sent.count:
+                    return sent
+                passed_over.append(batch.id)  # its projects are all at work
+            return None
 
     def ring_batch_builders_for(self, *, again_s: float) -> list[UUID]:
         """Messages of batches whose component is to be built now, `MOST_BATCH_BUILDS` at a time; marked as rung for."""
@@ -147,11 +214,7 @@ class BatchDrivingStore(Transactions):
 def _note_ends(connection: Connection) -> None:
     """Of all batches at once. An item's message is looked at, not locked: what is final stays so until somebody retries it,
     who notes the item's end first."""
-    connection.execute(
-        update(ItemRow)
-        .where(ItemRow.state == ItemState.SENT, Message.id == ItemRow.message_id, Message.status.in_(FINAL))
-        .values(ITEM_END)
-    )
+    connection.execute(_NOTE_ENDS)
     gone = ~exists().where(Message.id == ItemRow.message_id)
     connection.execute(
         update(ItemRow)
@@ -208,6 +271,50 @@ def _to_tell(connection: Connection, batch_ids: Sequence[UUID]) -> list[Batch]:
 
 
 # --- one step ---------------------------------------------------------------------------------------------------
+
+
+def _step(connection: Connection, batch: Row[Any], room: int, unfinished: int) -> Sent:
+    """Send at most `room` items of a batch; `unfinished` are sent already, of all batches."""
+    wanted = msgspec.convert(batch.filter, BatchFilter)
+    last_project_id = batch.last_project_id
+    if wanted.status in UNFINISHED:
+        ids = _oldest_items(connection, batch.id, room)
+    else:
+        after = last_project_id or _FIRST_PROJECT
+        # as many projects at most are busy
+        found = _items_in_turn(connection, batch.id, after=after, most=room, looked_at=room + unfinished)
+        ids = [row.message_id for row in found]
+        last_project_id = found[-1].project_id if found else last_project_id
+    sent = _send(connection, batch.id, wanted, ids)
+    count = len(sent.again) + len(sent.bells)
+    paid = {} if batch.rate is None else {"paced_at": _PAID + timedelta(seconds=count / batch.rate)}
+    connection.execute(
+        update(BatchRow)
+        .where(BatchRow.id == batch.id)
+        .values(sent_at=func.clock_timestamp(), last_project_id=last_project_id, **paid)
+    )
+    return sent
+
+
+def _oldest_items(connection: Connection, batch_id: UUID, most: int) -> list[UUID]:
+    return list(
+        connection.execute(
+            select(ItemRow.message_id)
+            .where(ItemRow.batch_id == batch_id, ItemRow.state == ItemState.WAITING)
+            .order_by(ItemRow.message_id)
+            .limit(most)
+        ).scalars()
+    )
+
+
+def _items_in_turn(connection: Connection, batch_id: UUID, *, after: UUID, most: int, looked_at: int) -> list[Row[Any]]:
+    """Of projects one each, those after one first and then from the first project on."""
+    found: list[Row[Any]] = []
+    for begin, end in ((after, _LAST_PROJECT), (_FIRST_PROJECT, after)):
+        if len(found) < most:
+            bounds = {"after": begin, "until": end, "most": most - len(found), "looked_at": looked_at}
+            found.extend(connection.execute(_OLDEST, {"batch": batch_id, **bounds}))
+    return found
 
 
 def _send(connection: Connection, batch_id: UUID, wanted: BatchFilter, ids: Sequence[UUID]) -> Sent:

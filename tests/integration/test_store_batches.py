@@ -13,7 +13,7 @@ from sqlalchemy import Engine, event
 from shared.batches import POISON_AFTER, BatchFilter, SkipReason
 from shared.errors import BatchOver, Busy, IdempotencyMismatch, NotFound
 from shared.lifecycle import BatchStatus, ErrorCode, ItemState, MessageStatus, OnBusy
-from shared.outcomes import Cancelled, Failed, HandedOver, Succeeded
+from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.store import Idempotency, StartJob, Store, SubmitLimits
 from tests.integration.store_parts import LEASE_S, LIMITS, MAX_TRIES, USAGE, Scene, call, errors_of, together
 
@@ -28,6 +28,11 @@ def scene(store: Store, engine: Engine) -> Scene:
 
 def failed(scene: Scene, code: ErrorCode = ErrorCode.STREAM_BROKEN, **options: Any) -> UUID:
     return scene.ended(Failed(content="half", code=code), **options)
+
+
+def failed_apart(scene: Scene, code: ErrorCode = ErrorCode.STREAM_BROKEN) -> UUID:
+    """In a project of its own, and so waiting for no other."""
+    return failed(scene, code, project_id=scene.new_project())
 
 
 def started(scene: Scene, wanted: BatchFilter = FAILED, *, rate: float | None = None) -> UUID:
@@ -76,7 +81,7 @@ def test_a_failed_message_goes_on_from_its_last_stored_round_and_is_told_apart(s
 
 
 def test_what_fails_again_is_told_by_its_code(scene: Scene) -> None:
-    broken, long, cancelled = failed(scene), failed(scene, ErrorCode.LENGTH), failed(scene)
+    broken, long, cancelled = failed_apart(scene), failed_apart(scene, ErrorCode.LENGTH), failed_apart(scene)
     batch_id = started(scene)
     sent(scene)
     scene.finalize(scene.claimed(broken), Failed(content="", code=ErrorCode.REFUSAL))
@@ -94,7 +99,8 @@ def test_what_fails_again_is_told_by_its_code(scene: Scene) -> None:
 
 
 def failed_build(scene: Scene) -> UUID:
-    lease = scene.claimed(scene.message(on_busy=OnBusy.PARALLEL))
+    """In a project of its own."""
+    lease = scene.claimed(scene.message(project_id=scene.new_project()))
     effect = StartJob(name="Ball", effect_description="a ball")
     job_id = scene.store.commit_effect(lease, 1, 0, call(lease), effect).call.job_id
     assert job_id is not None
@@ -146,7 +152,7 @@ def test_who_retries_by_hand_takes_the_message_out_of_the_batch(scene: Scene) ->
 
 
 def test_what_changed_while_it_waited_is_left_alone_and_said(scene: Scene) -> None:
-    retried, answered, other_end, deleted = failed(scene), failed(scene), failed(scene), uuid4()
+    retried, answered, other_end = failed(scene), failed_apart(scene), failed_apart(scene)
     elsewhere = scene.new_project()
     deleted = failed(scene, project_id=elsewhere)
     batch_id = started(scene)
@@ -391,7 +397,7 @@ def test_the_next_in_line_is_a_persons_message(scene: Scene) -> None:
 
 def test_a_batch_takes_nothing_from_a_persons_limits(scene: Scene) -> None:
     """Neither its unfinished messages nor its tokens count, then or after somebody retried one by hand."""
-    ids = [failed(scene) for _ in range(3)]
+    ids = [failed_apart(scene) for _ in range(3)]
     scene.execute("UPDATE messages SET total_tokens = 0")
     started(scene)
     assert len(sent(scene)) == 3
@@ -405,11 +411,89 @@ def test_a_batch_takes_nothing_from_a_persons_limits(scene: Scene) -> None:
 
 
 def test_a_message_of_a_batch_is_given_to_one_worker_at_a_time(scene: Scene) -> None:
-    ids = {failed(scene) for _ in range(3)}
+    ids = {failed_apart(scene) for _ in range(3)}
     started(scene)
     sent(scene)
     given = together(*[scene.store.next_of_a_batch] * 5)
     assert sorted(map(str, given), key=str) == sorted([*map(str, ids), "None", "None"], key=str)
+
+
+# --- one at a time in a project ---------------------------------------------------------------------------------
+
+
+def test_a_projects_items_are_answered_in_the_order_in_which_they_were_asked_one_at_a_time(scene: Scene) -> None:
+    """Whoever is to take them next, and however they end; many projects side by side."""
+    elsewhere = scene.new_project()
+    here, there = [], []
+    for _ in range(3):
+        here.append(failed(scene))
+        there.append(failed(scene, project_id=elsewhere))
+    batch_id = started(scene)
+    outcomes: tuple[Outcome, ...] = (
+        Succeeded(content=""),
+        Failed(content="", code=ErrorCode.REFUSAL),
+        Cancelled(content=""),
+    )
+    for here_id, there_id, outcome in zip(here, there, outcomes, strict=True):
+        assert sent(scene) == [here_id, there_id]
+        assert sent(scene) == [], "they have not ended"
+        given = {scene.store.next_of_a_batch() for _ in range(3)}
+        assert given == {here_id, there_id, None}
+        lease = scene.claimed(here_id)
+        scene.finalize(scene.claimed(there_id))
+        assert states(scene, batch_id)[here_id] is ItemState.SENT
+        scene.finalize(lease, outcome)
+        scene.store.note_batches()
+    assert scene.store.batch(batch_id).status is BatchStatus.DONE
+
+
+def test_a_project_that_is_done_with_one_goes_on_though_another_takes_long(scene: Scene) -> None:
+    slow = failed(scene)
+    failed(scene)
+    elsewhere = scene.new_project()
+    quick = [failed(scene, project_id=elsewhere) for _ in range(3)]
+    started(scene)
+    for number, message_id in enumerate(quick):
+        assert sent(scene) == ([slow, message_id] if number == 0 else [message_id])
+        scene.finalize(scene.claimed(message_id))
+        scene.store.note_batches()
+    assert sent(scene) == []
+
+
+def test_two_batches_do_not_work_in_one_project_at_once(scene: Scene) -> None:
+    """And one that must wait keeps no other from its turn."""
+    first, second, apart = failed(scene), failed(scene, ErrorCode.LENGTH), failed_apart(scene, ErrorCode.REFUSAL)
+    for code in (ErrorCode.STREAM_BROKEN, ErrorCode.LENGTH, ErrorCode.REFUSAL):
+        started(scene, BatchFilter(status=MessageStatus.ERROR, code=code))
+    assert [sent(scene), sent(scene), sent(scene)] == [[first], [apart], []]
+    scene.finalize(scene.claimed(first))
+    scene.store.note_batches()
+    assert sent(scene) == [second]
+
+
+def test_a_projects_many_items_keep_no_other_project_from_its_turn(scene: Scene) -> None:
+    """Though they are older, and one is sent at a time: projects take turns."""
+    many = [failed(scene) for _ in range(4)]
+    others = [failed_apart(scene) for _ in range(2)]
+    started(scene)
+    order = []
+    for _ in range(6):
+        (message_id,) = sent(scene, limit=1)
+        scene.finalize(scene.claimed(message_id))
+        scene.store.note_batches()
+        order.append(message_id)
+    assert set(order[:3]) == {many[0], *others}
+    assert order[3:] == many[1:]
+
+
+def test_a_project_that_stays_locked_keeps_no_other_from_its_turn(scene: Scene) -> None:
+    """Though only one may be sent at a time, and its turn may come first."""
+    busy, free = failed(scene), failed_apart(scene)
+    started(scene)
+    with scene.engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT id FROM projects WHERE id = '{scene.project_id}' FOR UPDATE")
+        assert sorted(sent(scene, limit=1) for _ in range(3)) == [[], [], [free]]
+    assert sent(scene, limit=1) == [busy]
 
 
 # --- pace, window, pause, stop ----------------------------------------------------------------------------------
@@ -419,7 +503,7 @@ def test_the_window_bounds_what_is_unfinished_in_all_batches(scene: Scene) -> No
     codes = (ErrorCode.LENGTH, ErrorCode.REFUSAL)
     for code in codes:
         for _ in range(4):
-            failed(scene, code)
+            failed_apart(scene, code)
         started(scene, BatchFilter(status=MessageStatus.ERROR, code=code))
     first = sent(scene, limit=2, window=5)
     assert len([*first, *sent(scene, limit=2, window=5), *sent(scene, limit=2, window=5)]) == 5
@@ -432,7 +516,7 @@ def test_the_window_bounds_what_is_unfinished_in_all_batches(scene: Scene) -> No
 def test_batches_take_turns(scene: Scene) -> None:
     for code in (ErrorCode.LENGTH, ErrorCode.REFUSAL):
         for _ in range(2):
-            failed(scene, code)
+            failed_apart(scene, code)
         started(scene, BatchFilter(status=MessageStatus.ERROR, code=code))
     steps = [scene.store.send_batch_items(limit=1, window=WINDOW) for _ in range(4)]
     order = [step.batch_id for step in steps if step is not None]
@@ -442,7 +526,7 @@ def test_batches_take_turns(scene: Scene) -> None:
 def test_a_rate_is_kept_to_by_the_databases_clock(scene: Scene) -> None:
     """A tenth of a second at 5/s allows none, 3 s after a pause no more than a second's worth."""
     for _ in range(20):
-        failed(scene)
+        failed_apart(scene)
     batch_id = started(scene, rate=5.0)
 
     def let_pass(seconds: float) -> None:
@@ -464,7 +548,7 @@ def test_a_rate_is_kept_to_by_the_databases_clock(scene: Scene) -> None:
 
 def test_a_slow_rate_sends_one_when_its_time_has_come(scene: Scene) -> None:
     for _ in range(3):
-        failed(scene)
+        failed_apart(scene)
     started(scene, rate=1 / 60)
     scene.execute("UPDATE batches SET paced_at = clock_timestamp() - interval '59 s'")
     assert sent(scene) == []
@@ -510,7 +594,7 @@ def test_a_stopped_batch_ends_with_what_was_sent_and_leaves_the_rest_to_another(
 
 def test_a_step_is_whole_or_did_not_happen_wherever_it_is_cut_off(scene: Scene) -> None:
     """Each statement of it in turn is the last: no message is put back that is not marked, none marked that is not."""
-    ids = {failed(scene) for _ in range(3)}
+    ids = {failed_apart(scene) for _ in range(3)}
     batch_id = started(scene)
 
     class Cut(Exception):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 from shared.batches import BatchFilter
 from shared.lifecycle import ErrorCode, MessageStatus, OnBusy
 from shared.outcomes import Failed
+from shared.records import Message
 from shared.store import Store, Wanted
 from tests.integration.store_parts import LIMITS, MAX_TRIES, Scene
 
@@ -55,7 +57,9 @@ def _explained(engine: Engine) -> Iterator[list[str]]:
     def explain(
         connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> None:
-        cursor.execute(f"EXPLAIN {statement}", parameters)
+        # what only reads is carried out, and its rows are counted
+        how = "EXPLAIN ANALYZE" if statement.startswith("WITH RECURSIVE") else "EXPLAIN"
+        cursor.execute(f"{how} {statement}", parameters)
         plans.append("\n".join(row[0] for row in cursor.fetchall()))
 
     event.listen(engine, "before_cursor_execute", explain)
@@ -160,13 +164,51 @@ def test_an_index_answers(scene: Scene, ask: Callable[[Scene], object], indexes:
     assert "Seq Scan on messages" not in plan, plan
 
 
+@pytest.mark.parametrize("has_statistics", [True, False], ids=["counted", "just started"])
+@pytest.mark.parametrize("projects", ["one", "many", "both"])
+def test_a_large_batchs_next_items_are_found_by_an_index(
+    store: Store, engine: Engine, projects: str, has_statistics: bool
+) -> None:
+    """Of the project with thousands of items no further one is read, nor, of thousands of projects, many."""
+    scene = Scene(store, engine)
+    sent = scene.ended(Failed(content="", code=ErrorCode.LENGTH))
+    batch, _ = store.start_batch(BatchFilter(status=MessageStatus.ERROR), rate=None, asked_by="ops")
+    assert [message.id for message in _again(store)] == [sent]
+    for is_of_one in {"one": (True,), "many": (False,), "both": (True, False)}[projects]:
+        scene.execute(
+            """
+            INSERT INTO batch_items (batch_id, message_id, project_id, state, run)
+            SELECT :batch, uuidv7(), CASE WHEN :is_of_one THEN :project ELSE gen_random_uuid() END, 'waiting', 0
+            FROM generate_series(1, 10000)
+            """,
+            batch=batch.id,
+            project=scene.project_id,
+            is_of_one=is_of_one,
+        )
+    if has_statistics:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ANALYZE"))
+    with _explained(engine) as plans:
+        _again(store)
+    plan = "\n\n".join(plan for plan in plans if "Recursive Union" in plan)
+    assert "ix_batch_items_waiting" in plan, plan
+    assert "Seq Scan" not in plan, plan
+    read = [float(rows) * int(loops) for rows, loops in re.findall(r"rows=([\d.]+) loops=(\d+)", plan)]
+    assert 0 < max(read) < 100, plan
+
+
+def _again(store: Store) -> Sequence[Message]:
+    sent = store.send_batch_items(limit=20, window=200)
+    return () if sent is None else sent.again
+
+
 def test_every_partial_index_is_used_by_a_question() -> None:
     """Nobody keeps an index up for nothing."""
-    from shared.models import Message
+    from shared.models import Message as MessageRow
 
     partial = {
         str(index.name)
-        for index in Message.__table__.indexes  # type: ignore[attr-defined]  # a mapped class's table is a Table
+        for index in MessageRow.__table__.indexes  # type: ignore[attr-defined]  # a mapped class's table is a Table
         if index.dialect_options["postgresql"]["where"] is not None
     }
     used = {name for _, names in _QUESTIONS.values() for name in names.split("|")}
