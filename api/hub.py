@@ -407,10 +407,10 @@ class Hub:
 
     def _check_tokens(self) -> None:
         """Who came with a token that has expired, or whose revocation nobody told of here, is sent away."""
-        digests = {reader.token_sha256 for reader in self.readers} - {None}
-        if not digests:
+        wanted = {reader.token_sha256 for reader in self.readers if reader.token_sha256 is not None}
+        if not wanted:
             return
-        sources, wanted = self.sources, [digest for digest in digests if digest is not None]
+        sources = self.sources
         self.in_pool(lambda: sources.dead_tokens(wanted), lambda dead: self.withdraw_tokens(dead or ()))
 
     def _unsubscribe_empty(self, now_s: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -11,13 +10,12 @@ import redis
 
 from dev.child import Child, Command
 from dev.embedded import EmbeddedValkey, free_port
+from tests.people import eventually
 
 SERVICE: Final = "chatrelay"
 _QUORUM: Final = 2
 _SENTINELS: Final = 3
 _DOWN_AFTER_MS: Final = 500
-_WAIT_S: Final = 60.0
-_POLL_S: Final = 0.05
 
 
 class Sentinels:
@@ -49,7 +47,7 @@ class Sentinels:
 
     def wait_failed_over(self, killed: EmbeddedValkey) -> None:
         """Until every Sentinel names another one than the killed."""
-        self._until(lambda: all(self._named(port) not in (None, killed.port) for port in self._ports))
+        eventually(lambda: all(self._named(port) not in (None, killed.port) for port in self._ports))
 
     def __enter__(self) -> Self:
         for _ in range(2):
@@ -57,10 +55,10 @@ class Sentinels:
         master, replica = self.servers
         with redis.Redis(port=replica.port) as client:
             client.execute_command("REPLICAOF", "127.0.0.1", str(master.port))
-            self._until(lambda: client.info("replication")["master_link_status"] == "up")
+            eventually(lambda: client.info("replication")["master_link_status"] == "up")
         for _ in range(_SENTINELS):
             self._start_sentinel(free_port(), master.port)
-        self._until(lambda: all(map(self._knows_all, self._ports)))
+        eventually(lambda: all(map(self._knows_all, self._ports)))
         return self
 
     def __exit__(
@@ -106,10 +104,3 @@ class Sentinels:
                 return client.execute_command("SENTINEL", what, SERVICE)
         except redis.ConnectionError:
             return None
-
-    def _until(self, holds: Any) -> None:
-        deadline_s = time.monotonic() + _WAIT_S
-        while not holds():
-            if time.monotonic() > deadline_s:
-                raise TimeoutError("\n".join(child.output for child in self._children))
-            time.sleep(_POLL_S)

@@ -10,7 +10,7 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.errors import StoreUnavailable
@@ -137,6 +137,12 @@ class AccessStore(Transactions):
         with self._statement() as connection:
             alive = connection.execute(select(Token.sha256).where(Token.sha256.in_(wanted), _alive())).scalars()
             return frozenset(wanted) - frozenset(map(bytes, alive))
+
+    def is_good(self, token_sha256: bytes, scope: str) -> bool:
+        """Whether the token is still good, and has the scope."""
+        of_it = exists().where(Token.sha256 == token_sha256, _alive(), Token.scopes.contains([scope]))
+        with self._statement() as connection:
+            return bool(connection.execute(select(of_it)).scalar_one())
 
     def create_token(
         self, user: str, *, scopes: frozenset[str] = frozenset(), lifetime: timedelta | None = None

@@ -18,10 +18,8 @@ from sqlalchemy import (
     and_,
     case,
     cast,
-    exists,
     func,
     literal,
-    or_,
     select,
     union_all,
     update,
@@ -30,7 +28,7 @@ from sqlalchemy import (
 from shared.errors import AlreadyFinal, NotFound
 from shared.events import Timing
 from shared.lifecycle import UNFINISHED, ErrorCode, MessageStatus, Role
-from shared.models import ComponentJob, LedgerEntry, Message, Project, Round, SweeperSign, Token, User
+from shared.models import ComponentJob, LedgerEntry, Message, Project, Round, SweeperSign, User
 from shared.ops_records import (
     EndedFigures,
     JobOutline,
@@ -268,22 +266,6 @@ class OperatorStore(Transactions):
             if project is None:
                 raise NotFound
             return queue_again(connection, project, message_id)
-
-    def is_good(self, token_sha256: bytes, scope: str) -> bool:
-        """Whether the token is still good, and has the scope."""
-        with self._statement() as connection:
-            return bool(
-                connection.execute(
-                    select(
-                        exists().where(
-                            Token.sha256 == token_sha256,
-                            Token.revoked_at.is_(None),
-                            or_(Token.expires_at.is_(None), Token.expires_at > func.now()),
-                            Token.scopes.contains([scope]),
-                        )
-                    )
-                ).scalar_one()
-            )
 
 
 def _check_there(connection: Connection, message_id: UUID) -> UUID:
