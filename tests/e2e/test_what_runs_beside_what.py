@@ -53,9 +53,11 @@ def finished(person: Person, *message_ids: str) -> list[dict[str, Any]]:
 
 
 def state(stack: Stack, project_id: str) -> list[Any]:
-    """All that a refused submit could have changed."""
+    """All that a refused submit could have changed; not the leases, which their workers renew meanwhile."""
     return [
-        stack.sql(f"SELECT * FROM {table} WHERE {column} = :id ORDER BY 1", id=project_id)
+        stack.sql(
+            f"SELECT to_jsonb({table}) - 'lease_until' FROM {table} WHERE {column} = :id ORDER BY 1", id=project_id
+        )
         for table, column in (("projects", "id"), ("messages", "project_id"), ("idempotency_keys", "project_id"))
     ]
 
