@@ -34,14 +34,14 @@ def test_the_readme_lists_every_setting_with_its_default_and_meaning() -> None:
 
 def test_every_file_that_the_documents_link_exists() -> None:
     """No link into nothing."""
-    for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
+    for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", (README.parent / name).read_text()):
             assert (README.parent / target).exists(), f"{name} links to {target}"
 
 
 def test_every_path_that_the_documents_name_exists() -> None:
     """What a reader is sent to is there."""
-    for name in ("README.md", "ARCHITECTURE.md"):
+    for name in ("README.md", "ARCHITECTURE.md", "SECURITY.md"):
         text = (README.parent / name).read_text()
         for path in re.findall(r"`((?:api|worker|shared|dev|ops|tests|migrations)/[\w/.]*)`", text):
             assert (README.parent / path).exists(), f"{name} names {path}"
