@@ -7,7 +7,7 @@ appended to: an ending is appended right after its commit. The second is given o
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -15,7 +15,7 @@ from uuid import UUID
 from api.wire import Frame, pack
 from shared import event_log, events, transcript
 from shared.errors import LogUnavailable, StoreUnavailable
-from shared.event_log import Entry, EventLog
+from shared.event_log import NOTHING, Entry, EventLog, Stretch
 from shared.events import EventId, Snapshot
 from shared.records import ProjectNews, ProjectState, ReaderRow, Since
 
@@ -64,7 +64,7 @@ class Reading(NamedTuple):
     database_answered: bool
     last: EventId | None
     """The id of the log's last entry; None where it is empty or where Redis did not answer."""
-    entries: Sequence[Entry]
+    entries: Stretch
     """The log's newest attempt, or what follows the lowest position asked for."""
     at_ms: int
     """When, in ms since the epoch."""
@@ -145,7 +145,7 @@ def decide(want: Want, reading: Reading, *, is_patient: bool) -> Decision:
     if want.compacted:
         shown = compact(reading.message_id, reading.entries, after)
     else:
-        shown = event_log.merge(entry for entry in reading.entries if entry.id > after)
+        shown = event_log.merge(reading.entries.after(after))
     if not shown:
         return _decision(shown, after, Verdict.LACKING if reading.log_lacks else Verdict.LIVE)
     last = shown[-1]
@@ -157,7 +157,7 @@ def decide(want: Want, reading: Reading, *, is_patient: bool) -> Decision:
     return _decision(shown, after, Verdict.LACKING if reading.log_lacks else Verdict.LIVE)
 
 
-def compact(message_id: UUID, entries: Sequence[Entry], after: EventId) -> list[Entry]:
+def compact(message_id: UUID, entries: Iterable[Entry], after: EventId) -> list[Entry]:
     """A whole attempt as one snapshot under its last event's id, then the end of it, where it has ended."""
     merged = event_log.merge(entries)
     cut = len(merged)
@@ -167,7 +167,7 @@ def compact(message_id: UUID, entries: Sequence[Entry], after: EventId) -> list[
             cut -= 1
     shown = [entry for entry in merged[cut:] if entry.id > after]
     if cut and merged[cut - 1].id > after:
-        decoded = [events.decode(entry.payload) for entry in merged[:cut]]
+        decoded = events.decode_all([entry.payload for entry in merged[:cut]])
         folded = transcript.fold(transcript.Transcript(), decoded)
         snapshot = Snapshot(
             id=str(folded.position),
@@ -188,9 +188,11 @@ def _decision(shown: Sequence[Entry], after: EventId, verdict: Verdict) -> Decis
 
 def _is_beheaded(want: Want, reading: Reading) -> bool:
     """Whether somebody trimmed from the log what the reader is owed first: the rest alone would be half a text."""
-    owed = (entry.id for entry in reading.entries if want.compacted or entry.id > want.after)
-    first = next(owed, None)
-    return first is not None and first.n > 0 and (want.compacted or first.before != want.after)
+    owed = reading.entries if want.compacted else reading.entries.after(want.after)
+    if not owed:
+        return False
+    first = owed[0].id
+    return first.n > 0 and (want.compacted or first.before != want.after)
 
 
 def _was_retried(row: ReaderRow | None, terminal: EventId) -> bool:
@@ -240,7 +242,7 @@ class Sources:
         """One look, deep enough for every one of `wants`."""
         rows = self._read_rows([message_id])
         after = None if any(want.compacted for want in wants) else min(want.after for want in wants)
-        entries: list[Entry] = []
+        entries = NOTHING
         last: EventId | None = None
         if redis_is_up:
             try:
@@ -269,7 +271,12 @@ class Sources:
         at_ms = _now_ms()
         readings = {
             message_id: Reading(
-                message_id, rows.get(message_id) if rows is not None else None, rows is not None, last, (), at_ms
+                message_id,
+                rows.get(message_id) if rows is not None else None,
+                rows is not None,
+                last,
+                NOTHING,
+                at_ms,
             )
             for message_id, last in zip(message_ids, lasts, strict=True)
         }
@@ -300,7 +307,7 @@ class Sources:
         except StoreUnavailable:
             return None
 
-    def _read_log(self, message_id: UUID, after: EventId | None) -> tuple[list[Entry], EventId | None]:
+    def _read_log(self, message_id: UUID, after: EventId | None) -> tuple[Stretch, EventId | None]:
         entries = self._log.replay(message_id, after)
         if entries or after is None:
             return entries, entries[-1].id if entries else None

@@ -19,7 +19,7 @@ from shared.auditing import AuditedMessage, Disagreement, Finding, Patience
 from shared.closing import append_ending, close
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
-from shared.event_log import Entry, EventLog
+from shared.event_log import NOTHING, EventLog, Stretch
 from shared.lifecycle import Role
 from shared.settings import Settings
 from shared.store import Store
@@ -125,12 +125,12 @@ class Auditor:
                 self._looked_at["rounds"] += len(message.rounds)
                 self._looked_at["calls"] += len(message.calls)
                 self._looked_at["jobs"] += len(message.jobs)
-                entries = self._log.replay(message.id) if last is not None and message.is_final else []
+                entries = self._log.replay(message.id) if last is not None and message.is_final else NOTHING
                 if self._compare(message, entries, has_log=last is not None):
                     self._judge(message.id, repair)
             progressed("messages", self._looked_at["messages"])
 
-    def _compare(self, message: AuditedMessage, entries: list[Entry], *, has_log: bool) -> list[Finding]:
+    def _compare(self, message: AuditedMessage, entries: Stretch, *, has_log: bool) -> list[Finding]:
         expires = not has_log or self._log.expires(message.id)
         return [
             *auditing.compare_message(message, self._patience()),

@@ -77,6 +77,6 @@ def _shown(log: EventLog, found: ToClose) -> tuple[str, int]:
     if entries[0].id.n > 0:
         return found.content, newest  # somebody trimmed its beginning
     try:
-        return fold(Transcript(), (events.decode(entry.payload) for entry in entries)).content, newest
+        return fold(Transcript(), events.decode_all(entries.payloads)).content, newest
     except msgspec.DecodeError:  # an event of another version of this program
         return found.content, newest

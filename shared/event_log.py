@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from importlib import resources
-from typing import Any, Final, NamedTuple
+from itertools import groupby
+from typing import Any, Final, NamedTuple, Self, overload
 from uuid import UUID
 
 import msgspec
@@ -42,6 +44,40 @@ class Entry(NamedTuple):
     @property
     def kind(self) -> str:
         return events.peek(self.payload)[0]
+
+
+class Stretch(Sequence[Entry]):
+    """Neighbouring entries of a log, in their order. Ids are parsed where somebody asks for them: a log has thousands."""
+
+    __slots__ = ("_ids", "payloads")
+
+    def __init__(self, ids: Sequence[bytes], payloads: Sequence[bytes]) -> None:
+        self._ids = ids
+        self.payloads = payloads
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        there = list(entries)
+        return cls([str(entry.id).encode() for entry in there], [entry.payload for entry in there])
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @overload
+    def __getitem__(self, at: int) -> Entry: ...
+    @overload
+    def __getitem__(self, at: slice) -> Stretch: ...
+    def __getitem__(self, at: int | slice) -> Entry | Stretch:
+        if isinstance(at, slice):
+            return Stretch(self._ids[at], self.payloads[at])
+        return Entry(EventId.parse(self._ids[at].decode()), self.payloads[at])
+
+    def after(self, id_: EventId) -> Stretch:
+        """What follows `id_`, whether or not it is there itself."""
+        return self[bisect_right(self, id_, key=lambda entry: entry.id) :]
+
+
+NOTHING: Final = Stretch((), ())
 
 
 class Publication(NamedTuple):
@@ -125,7 +161,10 @@ class EventLog:
     """The log over a blocking client. Methods raise `LogUnavailable` where Redis cannot be reached in time."""
 
     def __init__(self, client: redis.Redis, *, retention_s: int = RETENTION_S) -> None:
-        self._client = client
+        # Another client of the same connections: its stretches of a log are not taken apart entry by entry.
+        self._client = redis.Redis(connection_pool=client.connection_pool)
+        for command in ("XRANGE", "XREVRANGE"):
+            self._client.set_response_callback(command, _stretch)
         self._retention_s = retention_s
         self._script = client.register_script(_SCRIPT)
 
@@ -153,30 +192,30 @@ class EventLog:
             metrics.PUBLISH_FAILURES.add()
             raise LogUnavailable from error
 
-    def replay(self, message_id: UUID | str, after: EventId | None = None) -> list[Entry]:
+    def replay(self, message_id: UUID | str, after: EventId | None = None) -> Stretch:
         """The newest attempt from its start, or what follows `after` where that lies in it. Raises `LogUnavailable`."""
         name = keys.log(message_id)
         try:
-            tail = _entries(self._client.xrevrange(name, count=1))
+            tail = self._range("XREVRANGE", name, "+", "-", "COUNT", 1)
             if not tail:
-                return []
+                return NOTHING
             newest = tail[0].id
             start = f"({after}" if after is not None and after.attempt == newest.attempt else str(newest.attempt)
-            return _entries(self._client.xrange(name, min=start))
+            return self._range("XRANGE", name, start, "+")
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
-    def attempt(self, message_id: UUID | str, attempt: int) -> list[Entry]:
+    def attempt(self, message_id: UUID | str, attempt: int) -> Stretch:
         """What the log has of one attempt, also of one that others followed. Raises `LogUnavailable`."""
         try:
-            return _entries(self._client.xrange(keys.log(message_id), min=str(attempt), max=str(attempt)))
+            return self._range("XRANGE", keys.log(message_id), attempt, attempt)
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
-    def whole(self, message_id: UUID | str, *, most: int) -> list[Entry]:
+    def whole(self, message_id: UUID | str, *, most: int) -> Stretch:
         """All attempts from the start, at most so many entries. Raises `LogUnavailable`."""
         try:
-            return _entries(self._client.xrange(keys.log(message_id), count=most))
+            return self._range("XRANGE", keys.log(message_id), "-", "+", "COUNT", most)
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
 
@@ -217,11 +256,14 @@ class EventLog:
             with self._client.pipeline(transaction=False) as pipeline:
                 for message_id in message_ids:
                     pipeline.xrevrange(keys.log(message_id), count=1)
-                replies = pipeline.execute()
+                tails: list[Stretch] = pipeline.execute()
         except (*_CUT_OFF, redis.ResponseError) as error:
             raise LogUnavailable from error
-        tails = [_entries(reply) for reply in replies]
         return [tail[0].id if tail else None for tail in tails]
+
+    def _range(self, *command: str | int) -> Stretch:
+        found: Stretch = self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return found
 
 
 class LoopEventLog:
@@ -273,42 +315,50 @@ class LoopEventLog:
 
 
 def merge(entries: Iterable[Entry]) -> list[Entry]:
-    """`entries` with neighbouring deltas of one attempt as one, bearing the last one's id and ``from``, the first one's."""
+    """`entries` with neighbouring deltas of one attempt as one, bearing the last one's id and ``from``, the first one's.
+
+    Raises `msgspec.DecodeError` on what is no event.
+    """
+    stretch = entries if isinstance(entries, Stretch) else Stretch.of(entries)
     merged: list[Entry] = []
-    run: list[Delta] = []
-    size = 0
-
-    def close_run() -> None:
-        nonlocal size
-        if not run:
-            return
-        first, last = run[0], run[-1]
-        if first is last:
-            event = last
+    at = 0
+    for kind, neighbours in groupby(events.decode_all(stretch.payloads), key=type):
+        count = len(deltas := list(neighbours))
+        if kind is Delta:
+            merged += (Entry(EventId.parse(delta.id), events.encode(delta)) for delta in _joined(deltas))
         else:
-            event = msgspec.structs.replace(
-                last, content="".join(delta.content for delta in run), from_=first.from_ or first.id
-            )
-        merged.append(Entry(EventId.parse(last.id), events.encode(event)))
-        run.clear()
-        size = 0
-
-    attempt = 0
-    for entry in entries:
-        if entry.kind != "delta":
-            close_run()
-            merged.append(entry)
-            continue
-        delta = events.decode(entry.payload)
-        assert isinstance(delta, Delta)
-        text_bytes = len(delta.content.encode())
-        if entry.id.attempt != attempt or size + text_bytes > MERGED_MOST_BYTES:
-            close_run()
-            attempt = entry.id.attempt
-        run.append(delta)
-        size += text_bytes
-    close_run()
+            merged += stretch[at : at + count]
+        at += count
     return merged
+
+
+def _joined(deltas: Sequence[Any]) -> Iterator[Delta]:
+    """Neighbouring deltas as few, each of one attempt and at most `MERGED_MOST_BYTES` of text."""
+    if len(deltas) == 1:
+        yield deltas[0]
+        return
+    pieces = [delta.content for delta in deltas]
+    text = "".join(pieces)
+    if _attempt(deltas[0]) == _attempt(deltas[-1]) and len(text.encode()) <= MERGED_MOST_BYTES:
+        yield _one(deltas, text)
+        return
+    begun, size = 0, 0
+    for at, piece in enumerate(pieces):
+        text_bytes = len(piece.encode())
+        if at > begun and (size + text_bytes > MERGED_MOST_BYTES or _attempt(deltas[at]) != _attempt(deltas[begun])):
+            yield _one(deltas[begun:at], "".join(pieces[begun:at]))
+            begun, size = at, 0
+        size += text_bytes
+    yield _one(deltas[begun:], "".join(pieces[begun:]))
+
+
+def _one(deltas: Sequence[Delta], text: str) -> Delta:
+    first, last = deltas[0], deltas[-1]
+    return last if first is last else msgspec.structs.replace(last, content=text, from_=first.from_ or first.id)
+
+
+def _attempt(delta: Delta) -> str:
+    return delta.id.partition("-")[0]
 
 
 def _arguments(
@@ -327,6 +377,10 @@ def _answer(reply: Any) -> Answer:
     return Answer(Word(word.decode()), EventId.parse(last.decode()) if last else None)
 
 
-def _entries(reply: Any) -> list[Entry]:
-    field = keys.LOG_FIELD.encode()
-    return [Entry(EventId.parse(id_.decode()), fields[field]) for id_, fields in reply]
+def _stretch(reply: Any, **_: Any) -> Stretch:
+    """What XRANGE answered. What somebody else put into a log, under another field, is nobody's event."""
+    ours = [(id_, fields[1]) for id_, fields in reply or () if fields[0] == _FIELD]
+    return Stretch(*zip(*ours, strict=True)) if ours else NOTHING
+
+
+_FIELD: Final = keys.LOG_FIELD.encode()

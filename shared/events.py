@@ -10,7 +10,7 @@ rest. That is what lets the relay pass a live delta on as it came.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
@@ -203,6 +203,7 @@ KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(StreamEve
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[StreamEvent] = msgspec.json.Decoder(StreamEvent)
+_all_decoder: msgspec.json.Decoder[list[StreamEvent]] = msgspec.json.Decoder(list[StreamEvent])
 _PEEK = re.compile(rb'\{"type":"([a-z_]+)","id":"([0-9]+)-([0-9]+)"')
 _PEEK_TS = re.compile(rb'\{"type":"[a-z_]+","id":"[0-9-]+","messageId":"[^"]*","ts":([0-9]{1,16})[,}]')
 
@@ -215,6 +216,14 @@ def encode(event: StreamEvent) -> bytes:
 def decode(payload: bytes | str) -> StreamEvent:
     """Raises `msgspec.DecodeError` (`msgspec.ValidationError` for a wrong shape)."""
     return _decoder.decode(payload)
+
+
+def decode_all(payloads: Sequence[bytes]) -> list[StreamEvent]:
+    """As `decode` for each, at once: much quicker for thousands."""
+    decoded = _all_decoder.decode(b"[" + b",".join(payloads) + b"]")
+    if len(decoded) != len(payloads):
+        raise msgspec.DecodeError("a payload is more than one event")
+    return decoded
 
 
 def peek(payload: bytes) -> tuple[str, EventId]:

@@ -79,7 +79,7 @@ def get_operator_message(services: Services, *, principal: Caller, message_id: U
     outline = services.store.operator_message(message_id)
     try:
         entries = services.log.whole(message_id, most=_MOST_ENTRIES)
-        told = (events.decode(entry.payload) for entry in entries)
+        told = events.decode_all(entries.payloads)
         log = log_outline.outline(told, is_whole=len(entries) < _MOST_ENTRIES)
     except (LogUnavailable, ValueError):  # ValueError: an event of another version of this program
         log = None

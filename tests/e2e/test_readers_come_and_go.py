@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from shared.event_log import Entry
 from shared.events import Delta
 from tests.followers import Audience
 from tests.people import Person
@@ -103,7 +102,7 @@ def test_a_late_reader_gets_merged_deltas_and_from_any_event_on_the_rest(shared_
         },
     )
     row = person.answer_to(person.project(), "for late readers")
-    log: list[Entry] = shared_stack.log.replay(row["id"])
+    log = shared_stack.log.replay(row["id"])
     deltas = [entry for entry in log if entry.kind == "delta"]
     assert len(deltas) > 10
 

@@ -16,7 +16,7 @@ from api import catch_up, wire
 from api.catch_up import Reading, Sources, Verdict, Want, is_current
 from shared import events, outcomes
 from shared.errors import LogUnavailable, StoreUnavailable
-from shared.event_log import Entry, EventLog
+from shared.event_log import NOTHING, Entry, EventLog, Stretch
 from shared.events import EventId, StreamEvent, ToolCall
 from shared.lifecycle import ErrorCode, MessageStatus
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
@@ -152,10 +152,10 @@ class _Log:
     def __init__(self, log: tuple[Event, ...] | None) -> None:
         self._log = log
 
-    def replay(self, message_id: UUID, after: EventId | None = None) -> list[Entry]:
+    def replay(self, message_id: UUID, after: EventId | None = None) -> Stretch:
         if self._log is None:
             raise LogUnavailable
-        return [entry_of(event) for event in newest_attempt(self._log, after)]
+        return Stretch.of(entry_of(event) for event in newest_attempt(self._log, after))
 
     def last_ids(self, message_ids: list[UUID]) -> list[EventId | None]:
         if self._log is None:
@@ -218,7 +218,7 @@ def owed(
 def is_behind(view: RowView | None, last: EventId | None, position: EventId) -> bool:
     """Whether an idle check finds that a reader at `position` is owed something."""
     row = None if view is None else _reader_row(view)
-    return not is_current(position, Reading(MESSAGE, row, view is not None, last, (), 0))
+    return not is_current(position, Reading(MESSAGE, row, view is not None, last, NOTHING, 0))
 
 
 # --- how a message ends -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from api.catch_up import Decision, Reading, Verdict, Want, compact, decide, is_current, is_done
 from api.wire import pack
 from shared import events
-from shared.event_log import Entry
+from shared.event_log import Entry, Stretch
 from shared.events import Complete, Delta, EventId, Finalized, Snapshot, Status, StreamEvent
 from shared.lifecycle import MessageStatus
 from shared.records import ReaderRow
@@ -42,7 +42,7 @@ def row(status: str, last: str | None) -> ReaderRow:
 
 def reading(row: ReaderRow | None, length: int, *, database_answered: bool = True) -> Reading:
     entries = ENTRIES[:length]
-    return Reading(ID, row, database_answered, entries[-1].id if entries else None, entries, 99)
+    return Reading(ID, row, database_answered, entries[-1].id if entries else None, Stretch.of(entries), 99)
 
 
 def ids(decision: Decision) -> list[str]:
@@ -96,7 +96,7 @@ def test_a_row_that_knows_no_more_than_the_reader_says_nothing(after: str) -> No
 
 
 def beheaded(row: ReaderRow | None, first: int, *, database_answered: bool = True) -> Reading:
-    return reading(row, len(ENTRIES), database_answered=database_answered)._replace(entries=ENTRIES[first:])
+    return reading(row, len(ENTRIES), database_answered=database_answered)._replace(entries=Stretch.of(ENTRIES[first:]))
 
 
 def test_a_final_row_speaks_for_a_log_whose_beginning_was_trimmed() -> None:

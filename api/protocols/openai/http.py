@@ -31,7 +31,7 @@ from api.relay import Admission, MessageTarget, TooManyReaders
 from api.services import Services
 from shared import errors, transcript
 from shared.errors import LogUnavailable
-from shared.events import decode
+from shared.events import decode, decode_all
 from shared.lifecycle import FINAL, Role
 from shared.records import Message, Principal
 from shared.transcript import Transcript
@@ -332,7 +332,7 @@ def _logged(services: Services, message_id: UUID, told: Told) -> str | None:
     """The text of the attempt that the client was told of, or what the next one goes on with. Raises `LogUnavailable`."""
     entries = services.log.attempt(message_id, told.line)
     if entries and not entries[0].id.n:
-        return transcript.fold(Transcript(), [decode(entry.payload) for entry in entries]).content
+        return transcript.fold(Transcript(), decode_all(entries.payloads)).content
     following = services.log.attempt(message_id, told.line + 1)
     opening = decode(following[0].payload) if following else None
     return opening.content if opening is not None and continues(opening, told.chars) else None
