@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import msgspec
 from flask import Flask, Response, render_template
@@ -13,19 +14,25 @@ from api.calls import JSON, Call
 
 
 def install(app: Flask, calls: Iterable[Call]) -> None:
-    """Serve ``/openapi.json`` and ``/docs``, made once."""
-    document = openapi.document(calls)
-    encoded = msgspec.json.encode(document)
+    """Serve ``/openapi.json`` and ``/docs``; the document is made once, when it is first asked for."""
+
+    @cache
+    def document() -> openapi.Document:
+        return openapi.document(calls)
+
+    @cache
+    def encoded() -> bytes:
+        return msgspec.json.encode(document())
 
     app.jinja_env.filters["marked"] = _marked
 
     @app.get("/openapi.json")
     def openapi_json() -> Response:
-        return Response(encoded, mimetype=JSON)
+        return Response(encoded(), mimetype=JSON)
 
     @app.get("/docs")
     def docs() -> str:
-        return render_template("docs.html", document=document, problems=openapi.problems())
+        return render_template("docs.html", document=document(), problems=openapi.problems())
 
     @app.get("/docs.css")
     def docs_css() -> Response:
