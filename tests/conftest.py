@@ -6,6 +6,7 @@ A service that cannot be started fails the tests that need it; nothing is ever s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -26,9 +27,14 @@ from tests.databases import PostgresDatabases, ValkeyDatabases
 from tests.leaks import thread_leaks_reported
 from tests.stack import Stack, StackStarter
 
-# Nothing is timed: the machines that run the tests are small and shared. A failure prints what reproduces it.
+# Nothing is timed: the machines that run the tests are small and shared. A failure prints what reproduces it. What
+# decides whether a change may land is the same examples each time; whoever works on one is shown new ones.
 hypothesis.settings.register_profile(
-    "chatrelay", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "chatrelay",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("chatrelay")
 

@@ -333,9 +333,9 @@ def test_an_input_that_a_clients_parser_would_refuse_comes_as_text(value: Any) -
         shown = chunks.safe_input({"a": suspect})
         assert isinstance(shown, str)
         assert json.loads(shown) == json.loads(json.dumps({"a": suspect}))
-    assert chunks.safe_input({"constructor": value, "a": [value]}) == {"constructor": value, "a": [value]} or (
-        "prototype" in json.dumps(value)
-    )
+    said = json.dumps(value)
+    if "prototype" not in said and "__proto__" not in said:
+        assert chunks.safe_input({"constructor": value, "a": [value]}) == {"constructor": value, "a": [value]}
 
 
 def job_notice(status: JobStatus, phase: Any = None, tries: int = 0, job_id: str = JOB_ID) -> bytes:
