@@ -32,14 +32,16 @@ SELECT md5(string_agg(part, E'\\n' ORDER BY part)) FROM (
     UNION ALL SELECT format('%s %s', setrole, setconfig) FROM pg_db_role_setting
         WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
     UNION ALL SELECT 'at ' || version_num FROM alembic_version
+    UNION ALL SELECT DISTINCT 'analyzed ' || starelid::regclass FROM pg_statistic
+        WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
 ) AS parts (part)
 """
-"""One word for all of a database but its rows."""
+"""One word for all of a database but its rows: what was analyzed, too."""
 _OTHERS_ENDED: Final = """
 SELECT coalesce(bool_and(pg_terminate_backend(pid, 5000)), true) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
-_MOST_BYTES: Final = 1024 * 1024
+_MOST_BYTES: Final = 256 * 1024
 """A table that has grown beyond is not emptied row by row."""
 _LARGEST: Final = "SELECT max(pg_relation_size(oid)) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
 _EMPTYING: Final = """
@@ -63,14 +65,17 @@ class PostgresDatabases:
         self._empty: list[str] = []
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """A clone's address; it goes back at the end, where no transaction may be open in it."""
-        name = self._empty.pop() if self._empty else self._cloned()
+    def database(self, *, is_new: bool = False) -> Iterator[str]:
+        """A clone's address; it goes back at the end, where no transaction may be open in it.
+
+        `is_new`: one that never held anything; in others the planner sees pages that held rows.
+        """
+        name = self._empty.pop() if self._empty and not is_new else self._cloned()
         url, is_good = self._server.database_url(name), False
         try:
             yield url
             leaks.check_no_open_transaction(url)
-            is_good = self._emptied(url)
+            is_good = not is_new and self._emptied(url)
         finally:
             if is_good:
                 self._empty.append(name)

@@ -15,9 +15,17 @@ from shared.lifecycle import ErrorCode, MessageStatus, OnBusy
 from shared.outcomes import Failed
 from shared.records import Message
 from shared.store import Store, Wanted
+from tests.databases import PostgresDatabases
 from tests.integration.store_parts import LIMITS, MAX_TRIES, Scene
 
 _OLD_MESSAGES: Final = 4000
+
+
+@pytest.fixture
+def database_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    """A new one: the planner also counts the pages that rows were in."""
+    with postgres_databases.database(is_new=True) as url:
+        yield url
 
 
 @pytest.fixture
