@@ -25,6 +25,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 BEAT_S = 0.5
+_GATHER_S = 0.002
+"""While many answers stream, what they append leaves together this often: a tenth of the window for deltas."""
 
 
 class StreamLoop:
@@ -99,7 +101,7 @@ class StreamLoop:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        appends = RedisLink(self._redis_url)
+        appends = RedisLink(self._redis_url, gather_s=_GATHER_S)
         control = RedisLink(
             self._redis_url, on_push=self._pushed, on_up=lambda: control.tell("SUBSCRIBE", keys.CONTROL)
         )

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -55,6 +56,60 @@ def test_replies_come_to_whoever_asked(run: Callable[[Story], None], redis_url: 
             assert await link.wait_up(_WAIT_S)
             replies = await asyncio.gather(*(link.send("ECHO", str(number)) for number in range(2000)))
             assert replies == [str(number).encode() for number in range(2000)]
+
+    run(story)
+
+
+@pytest.mark.parametrize("run", ["uvloop"], indirect=True)  # its writes are write(2), which the kernel counts
+def test_many_commands_leave_together_and_are_answered_each(run: Callable[[Story], None], redis_url: str) -> None:
+    """Each is sent in a turn of the loop of its own. After a pause one leaves alone, and at once."""
+
+    async def stretch(link: RedisLink) -> int:
+        """How many writes 500 commands took."""
+        before, sent = _writes(), list[asyncio.Future[Any]]()
+        for number in range(500):
+            sent.append(link.send("ECHO", str(number)))
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*sent) == [str(number).encode() for number in range(500)]
+        return _writes() - before
+
+    async def story() -> None:
+        async with _link(redis_url, gather_s=0.005) as link:
+            assert await link.wait_up(_WAIT_S)
+            while await stretch(link) > 250:
+                pass
+
+    run(story)
+
+
+def _writes() -> int:
+    (line,) = (line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("syscw"))
+    return int(line.split()[1])
+
+
+def test_what_was_to_leave_together_and_did_not_is_never_sent(
+    run: Callable[[Story], None], redis_url: str, redis_client: redis.Redis
+) -> None:
+    """Gathered for a connection that is cut: it fails, and the next connection brings none of it."""
+
+    async def story() -> None:
+        ups: asyncio.Queue[None] = asyncio.Queue()
+        async with _link(redis_url, gather_s=600.0, on_up=lambda: ups.put_nowait(None)) as link:
+            await ups.get()
+            client_id = await link.send("CLIENT", "ID")
+            sent: list[asyncio.Future[Any]] = []
+            while all(future.done() for future in sent):  # until it is busy, and keeps what it is given
+                sent += [link.send("INCR", "contract:count") for _ in range(200)]
+                await asyncio.wait(sent, timeout=0.2)
+            counted = int(redis_client.get("contract:count") or 0)
+            assert counted == sum(future.done() for future in sent)
+            await asyncio.to_thread(redis_client.client_kill_filter, _id=client_id)
+            await ups.get()
+            kept = await asyncio.gather(*sent[counted:], return_exceptions=True)
+            assert kept
+            assert all(isinstance(outcome, LinkDown) for outcome in kept)
+            assert await link.send("INCR", "contract:count") == counted + 1
+            assert await link.send("EXPIRE", "contract:count", 60) == 1
 
     run(story)
 

@@ -44,8 +44,8 @@ class _WithPassword(PostgresDatabases):
         self._inner = inner
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        with self._inner.database() as url:
+    def database(self, *, is_new: bool = False) -> Iterator[str]:
+        with self._inner.database(is_new=is_new) as url:
             parts = urlsplit(url)
             yield parts._replace(
                 netloc=f"{parts.username}:{SECRETS['password']}@{parts.hostname}:{parts.port}"
