@@ -11,7 +11,7 @@ from typing import Any
 
 from gunicorn import glogging
 
-from shared import exporter, logs, traces
+from shared import exporter, heap, logs, traces
 from shared.settings import InvalidSettings, load
 
 try:
@@ -54,6 +54,7 @@ def post_worker_init(worker: Any) -> None:
     """Start the relay, and let it send its readers away as soon as the worker is told to stop."""
     relay = _relay(worker)
     relay.start()
+    heap.settle()
     stop_worker = signal.getsignal(signal.SIGTERM)
 
     def on_stop(number: int, frame: FrameType | None) -> None:

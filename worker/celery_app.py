@@ -20,7 +20,7 @@ import msgspec
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
-from shared import event_log, exporter, keys, logs, metrics, settings, traces
+from shared import event_log, exporter, heap, keys, logs, metrics, settings, traces
 from shared.doorbell import Doorbell, make_celery
 from shared.engine import make_engine
 from shared.exporter import Exporter
@@ -205,6 +205,7 @@ def make_app(environment: Any) -> Celery:
     signals.celeryd_init.connect(set_up_logs, weak=False)  # before Celery warns of anything
     signals.setup_logging.connect(set_up_logs, weak=False)
     signals.celeryd_after_setup.connect(set_up, weak=False)
+    signals.worker_ready.connect(lambda **_: heap.settle(), weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)
     signals.worker_process_shutdown.connect(shut_down, weak=False)
