@@ -204,6 +204,7 @@ KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(StreamEve
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[StreamEvent] = msgspec.json.Decoder(StreamEvent)
 _all_decoder: msgspec.json.Decoder[list[StreamEvent]] = msgspec.json.Decoder(list[StreamEvent])
+_DELTA = b'{"type":"delta",'
 _PEEK = re.compile(rb'\{"type":"([a-z_]+)","id":"([0-9]+)-([0-9]+)"')
 _PEEK_TS = re.compile(rb'\{"type":"[a-z_]+","id":"[0-9-]+","messageId":"[^"]*","ts":([0-9]{1,16})[,}]')
 
@@ -231,6 +232,11 @@ def peek(payload: bytes) -> tuple[str, EventId]:
     if (match := _PEEK.match(payload)) is None:
         raise ValueError("not an encoded event")
     return match[1].decode(), EventId(int(match[2]), int(match[3]))
+
+
+def is_delta(payload: bytes) -> bool:
+    """Whether an encoded event is a ``delta``, as nearly all are."""
+    return payload.startswith(_DELTA)
 
 
 def peek_ts(payload: bytes) -> int | None:

@@ -57,8 +57,11 @@ ProjectEvent: TypeAlias = Ready | MessageNotice | DocumentNotice | JobNotice | S
 
 def lifecycle(project_id: UUID, entries: Iterable[Entry]) -> list[Publication]:
     """The entries that a project's watchers see, with its id."""
+    shown = [entry.payload for entry in entries if not events.is_delta(entry.payload)]
+    if not shown:
+        return []
     channel, suffix = keys.project_channel(project_id), b',"projectId":"%s"}' % str(project_id).encode()
-    return [Publication(channel, entry.payload[:-1] + suffix) for entry in entries if entry.kind != "delta"]
+    return [Publication(channel, payload[:-1] + suffix) for payload in shown]
 
 
 # --- for operators ----------------------------------------------------------------------------------------------

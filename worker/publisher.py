@@ -47,6 +47,7 @@ class Publisher:
         `status`: the row's.
         """
         self.lease = lease
+        self._message_id = str(lease.message_id)
         self.first_token_at: float | None = None
         """`time.monotonic` when the first delta of this turn was acknowledged."""
         self.first_append_at: float | None = None
@@ -168,7 +169,7 @@ class Publisher:
 
     def _number(self, kind: type[StreamEvent], fields: dict[str, Any]) -> None:
         event_id = self.next_id
-        event = kind(id=str(event_id), message_id=str(self.lease.message_id), ts=notices.now_ms(), **fields)
+        event = kind(id=str(event_id), message_id=self._message_id, ts=notices.now_ms(), **fields)
         self._waiting.append(Entry(event_id, events.encode(event)))
         self._n += 1
 
@@ -229,7 +230,7 @@ class Publisher:
         self._unknown = len(batch)
         lease = self.lease
         try:
-            answer = await self._log.append(lease.message_id, batch, notices.lifecycle(lease.project_id, batch))
+            answer = await self._log.append(self._message_id, batch, notices.lifecycle(lease.project_id, batch))
         except LogUnavailable:
             return False
         match answer.word:
