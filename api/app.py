@@ -30,6 +30,7 @@ from api import (
     streams,
     tickets,
 )
+from api.auth import Authenticator, Provider
 from api.calls import Call
 from api.figures import Figures
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
@@ -79,11 +80,13 @@ def create_app(
     doorbell: Doorbell,
     relay: Relay,
     probes: tuple[Probe, ...] = (),
+    provider: Provider | None = None,
 ) -> Flask:
-    """The API on these clients. `probes` are what `/readyz` looks at beside Postgres."""
+    """The API on these clients. `probes` are what `/readyz` looks at beside Postgres; `provider` is whose JWTs are good."""
     services = Services(
         settings=settings,
         store=store,
+        authenticator=Authenticator(store=store, provider=provider),
         log=log,
         doorbell=doorbell,
         relay=relay,

@@ -1,19 +1,32 @@
-"""Who asks: a bearer token in the header, or a ticket in the address of a stream."""
+"""Who asks: a bearer token in the header, or a ticket in the address of a stream.
+
+A token is one of ours, or, where the settings name an identity provider, a JWT of its; whatever protocol brings it, it is
+looked at here. A JWT's row in the store is what its tickets and sockets hang on, and what an operator can revoke.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
+import time
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 from werkzeug.datastructures import Headers
 
+from api import identity
+from api.identity import MOST_CHARS, JwtRefused, Rules
+from api.provider_keys import ProviderKeys
 from api.refusals import ForeignOrigin, Unauthorized
-from shared.records import Principal
+from shared.records import Identity, Principal
+from shared.settings import Settings
 from shared.store import Store
 
-_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,1000}")
+_log = logging.getLogger(__name__)
+
+_TOKEN: Final = re.compile(rf"[\x21-\x7e]{{1,{MOST_CHARS}}}")
 _BEARER: Final = re.compile(rf"Bearer +({_TOKEN.pattern})", re.IGNORECASE)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -24,40 +37,81 @@ class Caller(Principal, frozen=True, kw_only=True):
     token_sha256: bytes
 
 
-def by_token(store: Store, headers: Headers) -> Caller:
-    """Raises `Unauthorized`."""
-    token = bearer_token(headers)
-    if token is None:
-        raise Unauthorized
-    return by_bare_token(store, token)
-
-
 def bearer_token(headers: Headers) -> str | None:
     """The token in the header; None where there is none that could be one."""
     match = _BEARER.fullmatch(headers.get("Authorization", "").strip())
     return None if match is None else match[1]
 
 
-def by_bare_token(store: Store, token: str) -> Caller:
-    """Raises `Unauthorized`."""
-    found = store.authenticate(token) if _TOKEN.fullmatch(token) else None
-    if found is None:
-        raise Unauthorized
-    return _caller(*found)
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """The identity provider: what its JWTs must say, and its keys."""
+
+    rules: Rules
+    keys: ProviderKeys
+
+    @staticmethod
+    def of(settings: Settings) -> Provider | None:
+        """As the settings name it, None where they name none. It is asked for its keys when the first JWT comes."""
+        rules, url = Rules.of(settings), settings.jwt_jwks_url
+        if rules is None or url is None:
+            return None
+        from api import jwks_over_http  # most name none, and nothing else of the API needs an HTTP client
+
+        max_waiting = max(1, settings.api_threads // 4)
+        return Provider(rules=rules, keys=ProviderKeys(lambda: jwks_over_http.fetch(url), max_waiting=max_waiting))
+
+    def identity(self, token: str) -> Identity:
+        """Whose JWT it is. Raises `JwtRefused`, `IdentityUnavailable`."""
+        key = self.keys.find(identity.key_id(token))
+        return identity.read(token, key, self.rules, time.time())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authenticator:
+    """Each method raises `Unauthorized`, and `IdentityUnavailable` where a JWT cannot be checked at the moment."""
+
+    store: Store
+    provider: Provider | None = None
+    """None: no JWT is good."""
+
+    def by_token(self, headers: Headers) -> Caller:
+        token = bearer_token(headers)
+        if token is None:
+            raise Unauthorized
+        return self.by_bare_token(token)
+
+    def by_bare_token(self, token: str) -> Caller:
+        if not _TOKEN.fullmatch(token):
+            raise Unauthorized
+        if self.provider is not None and identity.is_jwt(token):
+            found = self.store.authenticate_jwt(token, self._identity(self.provider, token))
+        else:
+            found = self.store.authenticate(token)
+        if found is None:
+            raise Unauthorized
+        return _caller(*found)
+
+    def by_token_or_ticket(self, headers: Headers, ticket: str | None, path: str) -> Caller:
+        """By the token where there is a header, else by the ticket, which must be for `path`."""
+        if ticket is None or "Authorization" in headers:
+            return self.by_token(headers)
+        found = self.store.redeem_ticket(ticket, path)
+        if found is None:
+            raise Unauthorized("The ticket is not good for this address: used, expired, or for another one.")
+        return _caller(*found)
+
+    @staticmethod
+    def _identity(provider: Provider, token: str) -> Identity:
+        try:
+            return provider.identity(token)
+        except JwtRefused as refused:
+            _log.info("a JWT was refused: %s", refused.reason)
+            raise Unauthorized from None
 
 
 def _caller(principal: Principal, token_sha256: bytes) -> Caller:
     return Caller(**msgspec.structs.asdict(principal), token_sha256=token_sha256)
-
-
-def by_token_or_ticket(store: Store, headers: Headers, ticket: str | None, path: str) -> Caller:
-    """By the token where there is a header, else by the ticket, which must be for `path`. Raises `Unauthorized`."""
-    if ticket is None or "Authorization" in headers:
-        return by_token(store, headers)
-    found = store.redeem_ticket(ticket, path)
-    if found is None:
-        raise Unauthorized("The ticket is not good for this address: used, expired, or for another one.")
-    return _caller(*found)
 
 
 def is_allowed_origin(origin: str, *, scheme: str, host: str, allowed: tuple[str, ...]) -> bool:

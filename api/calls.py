@@ -148,14 +148,14 @@ class Call:
     def _answered(self, services: Services, path: Mapping[str, str]) -> Response:
         given: dict[str, Any] = {}
         if self.access is Access.TOKEN:
-            given["principal"] = self._allowed(auth.by_token(services.store, request.headers))
+            given["principal"] = self._allowed(services.authenticator.by_token(request.headers))
         parts = {snake(name): PATH_PARTS[name].read(path[snake(name)]) for name in self.path_parts}
         given.update(parts)
         if self.query is not None:
             given["query"] = requests.parse_query(request.args, self.query)
         if self.access is Access.TOKEN_OR_TICKET:  # last: a ticket may be good for one use
             ticket = request.args.get("ticket")
-            caller = auth.by_token_or_ticket(services.store, request.headers, ticket, self.address(parts))
+            caller = services.authenticator.by_token_or_ticket(request.headers, ticket, self.address(parts))
             given["principal"] = self._allowed(caller)
         if self.body is not None:
             raw = requests.read_body(request, self.body_media_type, max_bytes=services.settings.max_body_bytes)

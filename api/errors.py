@@ -53,6 +53,7 @@ STATUSES: Final[Mapping[type[ChatrelayError], int]] = {
     TooManyReaders: 429,
     errors.StoreUnavailable: 503,
     errors.LogUnavailable: 503,
+    refusals.IdentityUnavailable: 503,
 }
 """The status of each error that a caller can meet. What is not here is ours, and a 500."""
 

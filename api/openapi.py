@@ -54,7 +54,18 @@ def document(calls: Iterable[Call]) -> Document:
         "components": {
             "schemas": schemas.components,
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer"},
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A token that an operator made with `chatrelay token create`.",
+                },
+                "jwt": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An access token of the identity provider that the server's settings name, signed with"
+                    " RS256 or ES256. Where none is named, JWTs are refused.",
+                },
                 "ticket": {
                     "type": "apiKey",
                     "in": "query",
@@ -125,9 +136,9 @@ def _operation(call: Call, schemas: _Schemas) -> dict[str, Any]:
 
 _SECURITY: Final[dict[Access, list[dict[str, list[str]]]]] = {
     Access.ANYBODY: [],
-    Access.TOKEN: [{"token": []}],
-    Access.TOKEN_OR_TICKET: [{"token": []}, {"ticket": []}],
-    Access.PROTOCOL: [{"token": []}],
+    Access.TOKEN: [{"token": []}, {"jwt": []}],
+    Access.TOKEN_OR_TICKET: [{"token": []}, {"jwt": []}, {"ticket": []}],
+    Access.PROTOCOL: [{"token": []}, {"jwt": []}],
 }
 
 
@@ -183,7 +194,12 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
 
 def _refusals(call: Call) -> Iterator[type[ChatrelayError]]:
     if call.access is not Access.ANYBODY:
-        yield from (refusals.Unauthorized, refusals.ForeignOrigin, errors.StoreUnavailable)
+        yield from (
+            refusals.Unauthorized,
+            refusals.ForeignOrigin,
+            errors.StoreUnavailable,
+            refusals.IdentityUnavailable,
+        )
     if call.scope is not None:
         yield refusals.MissingScope
     if call.path_parts:

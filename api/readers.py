@@ -216,7 +216,7 @@ class Reader(ABC):
 
     @property
     def token_sha256(self) -> bytes | None:
-        """Of the token that it is let in by; None for a reader without a connection of its own."""
+        """Of the token that it is let in by; None for a reader inside this process."""
         return None
 
     @abstractmethod
@@ -516,16 +516,27 @@ class Ended:
 class QueueReader(Reader):
     """A bounded queue between the loop and one thread that takes from it. Any thread may make one."""
 
-    __slots__ = ("_bytes", "_changed", "_items", "_most_bytes", "_on_drained")
+    __slots__ = ("_bytes", "_changed", "_items", "_most_bytes", "_on_drained", "_token_sha256")
 
-    def __init__(self, hub: Following, target: Target, on_drained: Callable[[QueueReader], object]) -> None:
+    def __init__(
+        self,
+        hub: Following,
+        target: Target,
+        on_drained: Callable[[QueueReader], object],
+        token_sha256: bytes | None = None,
+    ) -> None:
         """`on_drained` is called on the taking thread, once the queue is empty after it was full."""
         super().__init__(hub, target)
+        self._token_sha256 = token_sha256
         self._changed = threading.Condition()
         self._items: deque[bytes | Heartbeat | Ended] = deque()
         self._bytes = 0
         self._most_bytes = hub.settings.socket_buffer_bytes
         self._on_drained = on_drained
+
+    @property
+    def token_sha256(self) -> bytes | None:
+        return self._token_sha256
 
     def take(self) -> bytes | Heartbeat | Ended:
         """The next item; waits for it, no longer than heartbeats allow. For the other thread."""

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shared.errors import Refused
+from shared.errors import Refused, Transient
 
 
 class Unauthorized(Refused):
     """A valid token is needed."""
 
     code = "unauthorized"
+
+
+class IdentityUnavailable(Transient):
+    """The identity provider's keys cannot be had at the moment, so that the token cannot be checked."""
+
+    code = "identity_unavailable"
 
 
 class MissingScope(Refused):

@@ -259,15 +259,22 @@ class Relay:
         finally:
             self._post(lambda hub, loop: waiter.close(CloseCode.RESTART))
 
-    def follow(self, target: Target) -> Iterator[bytes | Heartbeat]:
+    def follow(self, target: Target, admission: Admission | None = None) -> Iterator[bytes | Heartbeat]:
         """The encoded events of a reader that has no connection of its own, for servers that give none away.
+
+        With the `admission`, which stays the caller's, it ends when the token does by which it was let in.
 
         Blocks the calling thread between items. Ends after the terminal event; raises `FollowingEnded` where it ends
         for another reason. Close the iterator when the client has gone.
         """
         if (hub := self._running()) is None:
             raise FollowingEnded(CloseCode.RESTART)
-        reader = QueueReader(hub, target, lambda reader: self._post(lambda hub, loop: reader.resume_writing()))
+        reader = QueueReader(
+            hub,
+            target,
+            lambda reader: self._post(lambda hub, loop: reader.resume_writing()),
+            None if admission is None else admission.token_sha256,
+        )
         if not self._post(lambda hub, loop: hub.join(reader)):
             raise FollowingEnded(CloseCode.RESTART)
         try:

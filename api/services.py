@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 
+from api.auth import Authenticator
 from api.figures import Figures
 from api.relay import Relay
 from shared.doorbell import Doorbell
@@ -30,6 +31,8 @@ class Probe:
 class Services:
     settings: Settings
     store: Store
+    authenticator: Authenticator
+    """Who asks is found out by nobody else."""
     log: EventLog
     doorbell: Doorbell
     relay: Relay

@@ -214,7 +214,7 @@ def _in_this_thread(relay: Relay, target: Target, admission: Admission) -> Respo
     def lines() -> Iterator[bytes]:
         yield wire.RETRY
         try:
-            for item in relay.follow(target):
+            for item in relay.follow(target, admission):
                 if isinstance(item, Heartbeat):
                     yield wire.HEARTBEAT
                 elif isinstance(target, MessageTarget):

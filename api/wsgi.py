@@ -10,6 +10,7 @@ from flask import Flask
 
 from api import announcing
 from api.app import create_app
+from api.auth import Provider
 from api.relay import DATABASE_THREADS, Relay
 from api.services import Probe
 from shared import engine, event_log, metrics, migrate, traces
@@ -52,6 +53,8 @@ def _build(settings: Settings) -> Flask:
         principal = Principal(user_id=user_id, user="", scopes=frozenset())
         announcing.cancel(store, log, doorbell, principal, message_id)
 
+    provider = Provider.of(settings)
+
     def migrations() -> str:
         if not migrate.is_current(pool):
             raise _NotMigrated("not at the newest revision")
@@ -83,7 +86,9 @@ def _build(settings: Settings) -> Flask:
             Probe(name="redis", look=redis_answers, failures=(LogUnavailable,)),
             Probe(name="workers", look=workers, failures=(StoreUnavailable,)),
             Probe(name="sweepers", look=sweepers, failures=(StoreUnavailable,)),
+            *(() if provider is None else (Probe(name="identity provider", look=provider.keys.state, failures=()),)),
         ),
+        provider=provider,
     )
 
 

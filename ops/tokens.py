@@ -62,11 +62,14 @@ def create_token(
 @app.command(name="list")
 def list_tokens(
     user: Annotated[str | None, typer.Option(help="Of one user alone.", show_default=False)] = None,
+    jwts: Annotated[
+        bool, typer.Option("--jwts", help="In their place, the JWTs that were brought here and have not expired.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of tokens.")] = False,
 ) -> None:
     """Tokens and when they were last used. A token is named by the beginning of its hash; itself it is kept nowhere."""
     wanted = None if user is None else _user(user)
-    found = with_store(lambda store: store.tokens(user=wanted))
+    found = with_store(lambda store: store.tokens(user=wanted, jwts=jwts))
     if as_json:
         print_json(found)
         return
@@ -92,7 +95,7 @@ def revoke_token(
     """
     if token_id is not None and re.fullmatch(rf"[0-9a-f]{{{TOKEN_ID_DIGITS},64}}", token_id) is None:
         raise typer.BadParameter(f"at least {TOKEN_ID_DIGITS} hex digits, as `token list` shows them", param_hint="ID")
-    given = "" if token_id is not None else sys.stdin.readline(2000).strip()
+    given = "" if token_id is not None else sys.stdin.readline(10_000).strip()
     if token_id is None and not given:
         leave("no token was given: name its ID, or write the token on the standard input", USAGE_ERROR)
 

@@ -76,6 +76,11 @@ class Token(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(_MaybeTime)
     created_at: Mapped[datetime] = _now()
     last_used_at: Mapped[datetime | None] = mapped_column(_MaybeTime)  # to the minute
+    issuer: Mapped[str | None] = mapped_column(Text)  # of a JWT, which is good only together with its signature
+
+    __table_args__ = (
+        Index("ix_tokens_expires_at_jwts", "expires_at", postgresql_where=text("issuer IS NOT NULL")),  # swept away
+    )
 
 
 class Ticket(Base):

@@ -33,6 +33,15 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str]
 
 
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a JWT is of, what it allows, and until when: what an identity provider says, and has been checked."""
+
+    user: str
+    scopes: frozenset[str]
+    issuer: str
+    expires_at: datetime
+
+
 class _Public(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pass
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -67,6 +70,38 @@ class Settings(BaseSettings):
     )
     allowed_origins: Names = Field(
         (), alias="CHATRELAY_ALLOWED_ORIGINS", description="browser origins allowed beside the own host"
+    )
+    jwt_issuer: str | None = Field(
+        None,
+        alias="CHATRELAY_JWT_ISSUER",
+        description="the `iss` of the JWTs that are good beside our own tokens (docs/authentication.md); unset: none is",
+    )
+    jwt_audience: str | None = Field(None, alias="CHATRELAY_JWT_AUDIENCE", description="what their `aud` must name")
+    jwt_jwks_url: str | None = Field(
+        None,
+        alias="CHATRELAY_JWT_JWKS_URL",
+        description="where their provider tells its keys; `https`, but on this machine",
+    )
+    jwt_user_claim: str = Field("sub", alias="CHATRELAY_JWT_USER_CLAIM", description="the claim that says whose one is")
+    jwt_shared_names: bool = Field(
+        False,
+        alias="CHATRELAY_JWT_SHARED_NAMES",
+        description="a JWT is the user of that very name, who may have tokens; unset: the one called `jwt:` and the name",
+    )
+    jwt_scope_claim: str = Field(
+        "scope", alias="CHATRELAY_JWT_SCOPE_CLAIM", description="the claim that lists what a JWT allows"
+    )
+    jwt_ops_scope: str | None = Field(
+        None,
+        alias="CHATRELAY_JWT_OPS_SCOPE",
+        description="the word in it that stands for the scope `ops`; unset: no JWT has that",
+    )
+    jwt_max_lifetime_s: float = Field(
+        86_400.0,
+        alias="CHATRELAY_JWT_MAX_LIFETIME_S",
+        gt=0,
+        le=31_536_000,
+        description="seconds that a JWT may have left; one that is good for longer is refused",
     )
     trpc_transformer: Literal["superjson"] | None = Field(
         None, alias="CHATRELAY_TRPC_TRANSFORMER", description="`superjson` where tRPC clients are set up with it"
@@ -206,6 +241,13 @@ class Settings(BaseSettings):
             redis_address.parse(value.get_secret_value())
         return value
 
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _keys_come_safely(cls, value: str | None) -> str | None:
+        if value is not None and not _is_safe_address(value):
+            raise ValueError("must be an https address without credentials, or an http one of this machine")
+        return value
+
     @property
     def bells_url(self) -> str:
         """The Redis that bells go through. A secret."""
@@ -217,6 +259,11 @@ class Settings(BaseSettings):
             raise ValueError("CHATRELAY_HEARTBEAT_S must be at most half of CHATRELAY_LEASE_S")
         if self.traces and not _is_installed("opentelemetry.exporter"):
             raise ValueError("CHATRELAY_TRACES needs OpenTelemetry: pip install 'chatrelay[otel]'")
+        provider = (self.jwt_issuer, self.jwt_audience, self.jwt_jwks_url)
+        if None in provider and any(provider):
+            raise ValueError(
+                "CHATRELAY_JWT_ISSUER, CHATRELAY_JWT_AUDIENCE and CHATRELAY_JWT_JWKS_URL are set together or not at all"
+            )
         if not self.models:
             raise ValueError("CHATRELAY_MODELS must name at least one model")
         return self
@@ -232,6 +279,24 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load` was given: reading the environment is its caller's act."""
         return (init_settings,)
+
+
+def _is_safe_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:
+        return False
+    if not host or parts.username is not None or parts.fragment or re.search(r"[^\x21-\x7e]", url):
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(host))
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_installed(module: str) -> bool:

@@ -164,7 +164,7 @@ def _in_this_thread(
         yield from telling.begin()
         code = CloseCode.FINISHED
         try:
-            for item in relay.follow(target):
+            for item in relay.follow(target, admission):
                 if isinstance(item, Heartbeat):
                     yield heartbeat
                     continue

@@ -10,12 +10,12 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, case, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.errors import StoreUnavailable
 from shared.models import Ticket, Token, User
-from shared.records import Principal
+from shared.records import Identity, Principal
 from shared.store.transactions import Transactions
 
 SOCKET_TICKET_S = 30
@@ -33,6 +33,8 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     user: str
     scopes: list[str]
     state: Literal["active", "expired", "revoked"]
+    issuer: str | None
+    """Whose JWT it is; null for a token of ours."""
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -55,19 +57,72 @@ def digest(secret: str) -> bytes:
 
 class AccessStore(Transactions):
     def authenticate(self, token: str) -> tuple[Principal, bytes] | None:
-        """The token's user and its digest; None for one that is unknown, revoked or expired."""
+        """The token's user and its digest; None for one that is unknown, revoked or expired, and for any JWT."""
         sha256 = digest(token)
         with self._statement() as connection:
             row = connection.execute(
                 select(User.id, User.name, Token.scopes, _is_unnoted().label("is_unnoted"))
                 .join(User, User.id == Token.user_id)
-                .where(Token.sha256 == sha256, _alive())
+                .where(Token.sha256 == sha256, Token.issuer.is_(None), _alive())
             ).one_or_none()
         if row is None:
             return None
         if row.is_unnoted:
             self._note_use(sha256)
         return Principal(user_id=row.id, user=row.name, scopes=frozenset(row.scopes)), sha256
+
+    def authenticate_jwt(self, token: str, identity: Identity) -> tuple[Principal, bytes] | None:
+        """As `authenticate`, for a JWT that has been verified, and says this. None where it is revoked or expired.
+
+        At first sight it gets a row, and so does its user; its tickets and sockets live no longer than the row is good.
+        """
+        sha256 = digest(token)
+        with self._statement() as connection:
+            row = connection.execute(
+                select(
+                    User.id,
+                    User.name,
+                    Token.scopes,
+                    Token.issuer,
+                    _alive().label("is_alive"),
+                    _is_unnoted().label("is_unnoted"),
+                )
+                .join(User, User.id == Token.user_id)
+                .where(Token.sha256 == sha256)
+            ).one_or_none()
+        said = (identity.user, identity.scopes, identity.issuer)
+        if row is None or (row.name, frozenset(row.scopes), row.issuer) != said:
+            user_id, is_alive, is_unnoted = self._remember_jwt(sha256, identity)
+        else:
+            user_id, is_alive, is_unnoted = row.id, row.is_alive, row.is_unnoted
+        if user_id is None or not is_alive:
+            return None
+        if is_unnoted:
+            self._note_use(sha256)
+        return Principal(user_id=user_id, user=identity.user, scopes=identity.scopes), sha256
+
+    def _remember_jwt(self, sha256: bytes, identity: Identity) -> tuple[UUID | None, bool, bool]:
+        """Its user, whether it is good, and whether its use is to be noted. Settings may have changed what it says.
+
+        A revoked one stays so. Rows of JWTs that have expired are swept away: such a one is refused without a row too.
+        """
+        with self._transaction() as connection:
+            old = and_(Token.issuer.is_not(None), Token.expires_at < func.now(), Token.sha256 != sha256)
+            some = select(Token.sha256).where(old).limit(100).with_for_update(skip_locked=True)
+            connection.execute(delete(Token).where(Token.sha256.in_(some)))
+            values = {
+                "user_id": ensure_user(connection, identity.user),
+                "scopes": sorted(identity.scopes),
+                "issuer": identity.issuer,
+                "expires_at": identity.expires_at,
+            }
+            row = connection.execute(
+                insert(Token)
+                .values(sha256=sha256, **values)
+                .on_conflict_do_update(index_elements=[Token.sha256], set_=values, where=Token.issuer.is_not(None))
+                .returning(Token.user_id, _alive().label("is_alive"), _is_unnoted().label("is_unnoted"))
+            ).one_or_none()
+        return (None, False, False) if row is None else (row.user_id, row.is_alive, row.is_unnoted)
 
     def _note_use(self, sha256: bytes) -> None:
         """At most one write a minute and token, which waits for nobody; where it cannot be made, nobody is kept out."""
@@ -80,9 +135,13 @@ class AccessStore(Transactions):
         except StoreUnavailable:
             pass  # read only, as during a failover
 
-    def tokens(self, *, user: str | None = None) -> list[TokenRecord]:
-        """Every token, or one user's, oldest first."""
+    def tokens(self, *, user: str | None = None, jwts: bool = False) -> list[TokenRecord]:
+        """Every token of ours, or one user's, oldest first; or the JWTs that were brought here and have not expired."""
         query = select(Token.__table__, User.name, _state().label("state")).join(User, User.id == Token.user_id)
+        if jwts:
+            query = query.where(Token.issuer.is_not(None), Token.expires_at > func.now())
+        else:
+            query = query.where(Token.issuer.is_(None))
         if user is not None:
             query = query.where(User.name == user)
         with self._statement() as connection:
@@ -93,6 +152,7 @@ class AccessStore(Transactions):
                 user=row.name,
                 scopes=row.scopes,
                 state=row.state,
+                issuer=row.issuer,
                 created_at=row.created_at,
                 expires_at=row.expires_at,
                 revoked_at=row.revoked_at,
@@ -161,6 +221,7 @@ class AccessStore(Transactions):
                 "scopes": sorted(scopes),
                 "expires_at": None if lifetime is None else func.now() + lifetime,
                 "revoked_at": None,
+                "issuer": None,
             }
             return connection.execute(
                 insert(Token)

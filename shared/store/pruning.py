@@ -43,7 +43,7 @@ class Prunable(StrEnum):
     IDEMPOTENCY_KEYS = "idempotency_keys"
     """Older than `KEYS_KEPT`, of answers that are final."""
     TOKENS = "tokens"
-    """Revoked or expired for longer than `TOKENS_KEPT`."""
+    """Revoked or expired for longer than `TOKENS_KEPT`; JWTs that have expired."""
     MESSAGES = "messages"
     """Questions with their answers, final and untouched for so long; two of each pair."""
     VERSIONS = "versions"
@@ -145,7 +145,9 @@ def _rows(what: Prunable, older_than: timedelta) -> tuple[Any, tuple[Any, ...], 
             )
         case Prunable.TOKENS:
             dead = func.now() - TOKENS_KEPT
-            return Token, (Token.sha256,), or_(Token.revoked_at < dead, Token.expires_at < dead)
+            ours = and_(Token.issuer.is_(None), or_(Token.revoked_at < dead, Token.expires_at < dead))
+            # a revoked JWT's row is what says that it was revoked
+            return Token, (Token.sha256,), or_(ours, and_(Token.issuer.is_not(None), Token.expires_at < func.now()))
         case Prunable.VERSIONS:
             version = DocumentVersion
             newest = select(Project.version).where(Project.id == version.project_id).scalar_subquery()

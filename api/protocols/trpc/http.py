@@ -70,7 +70,7 @@ def trpc_socket(services: Services) -> SocketGuest:
     token = auth.bearer_token(request.headers)
     if token is None:
         raise Unauthorized
-    admission = services.relay.admit_caller(auth.by_bare_token(services.store, token))
+    admission = services.relay.admit_caller(services.authenticator.by_bare_token(token))
     return SocketGuest(relay=services.relay, dialect=TrpcDialect(services, token), admission=admission)
 
 
@@ -263,7 +263,7 @@ class _Batch:
         if self._caller is None:
             if self._token is None:
                 raise Unauthorized
-            self._caller = auth.by_bare_token(self._services.store, self._token)
+            self._caller = self._services.authenticator.by_bare_token(self._token)
         return self._caller
 
 
@@ -280,7 +280,7 @@ def _subscription(services: Services, asked: _Asked, transformer: Transformer) -
         token = _token(services)
         if token is None:
             raise Unauthorized
-        caller = auth.by_bare_token(services.store, token)
+        caller = services.authenticator.by_bare_token(token)
         last_event_id = request.headers.get("Last-Event-ID") or request.args.get("lastEventId")
         target = procedures.target(services, caller, asked.input, last_event_id)
         telling = StreamTelling(transformer, asked.path, reconnect_after_ms=reconnect_after_ms)

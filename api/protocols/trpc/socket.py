@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from api import auth
 from api.auth import Caller
 from api.close_codes import CloseCode
 from api.protocols.sockets import Act, Ask, Await, Dialect, Follow, Known, Outcome, Say, Stop
@@ -138,7 +137,7 @@ class TrpcDialect(Dialect):
             raise self._refused
         if self._token is None:
             raise Unauthorized
-        return auth.by_bare_token(self._services.store, self._token)
+        return self._services.authenticator.by_bare_token(self._token)
 
     def _call(self, request: Request, envelope: Envelope) -> Outcome:
         def work() -> Outcome:
