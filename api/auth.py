@@ -52,13 +52,13 @@ class Provider:
 
     @staticmethod
     def of(settings: Settings) -> Provider | None:
-        """As the settings name it, None where they name none. It is asked for its keys when the first JWT comes."""
+        """As the settings name it, None where they name none. Nothing is asked of it yet."""
         rules, url = Rules.of(settings), settings.jwt_jwks_url
         if rules is None or url is None:
             return None
         from api import jwks_over_http  # most name none, and nothing else of the API needs an HTTP client
 
-        max_waiting = max(1, settings.api_threads // 4)
+        max_waiting = max(1, settings.api_threads // 2)
         return Provider(rules=rules, keys=ProviderKeys(lambda: jwks_over_http.fetch(url), max_waiting=max_waiting))
 
     def identity(self, token: str) -> Identity:

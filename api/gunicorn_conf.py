@@ -54,6 +54,9 @@ def post_worker_init(worker: Any) -> None:
     """Start the relay, and let it send its readers away as soon as the worker is told to stop."""
     relay = _relay(worker)
     relay.start()
+    provider = _services(worker).authenticator.provider
+    if provider is not None:
+        provider.keys.prepare()
     heap.settle()
     stop_worker = signal.getsignal(signal.SIGTERM)
 
@@ -77,5 +80,9 @@ def on_exit(server: Any) -> None:
     exporter.unshare()
 
 
+def _services(worker: Any) -> Any:
+    return worker.wsgi.extensions["chatrelay"]
+
+
 def _relay(worker: Any) -> Any:
-    return worker.wsgi.extensions["chatrelay"].relay
+    return _services(worker).relay

@@ -55,6 +55,10 @@ class ProviderKeys:
         self._asking: threading.Event | None = None
         """Set when the present asking is over."""
 
+    def prepare(self) -> None:
+        """Ask for the keys before the first JWT comes. Waits for nothing."""
+        self._look("")
+
     def find(self, kid: str) -> PyJWK:
         """The key of that name. Raises `JwtRefused` where there is none, `IdentityUnavailable` where that is not known."""
         key, asking = self._look(kid)
@@ -105,8 +109,10 @@ class ProviderKeys:
         keys: KeySet | None = None
         try:
             keys = read_keys(self._fetch())
-        except (KeysAway, UnreadableKeys) as error:
-            _log.warning("the identity provider's keys could not be read: %s", error.__cause__ or error)
+        except KeysAway as error:  # its text is ours
+            _log.warning("the identity provider's keys could not be read: %s (%s)", str(error), error.__cause__)
+        except UnreadableKeys:
+            _log.warning("the identity provider's keys could not be read: there is none in its answer")
         except Exception:
             _log.exception("the identity provider's keys could not be read")
         with self._lock:
