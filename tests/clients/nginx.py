@@ -87,6 +87,12 @@ class Nginx:
         """One line a request that has ended."""
         return (self._directory / "access.log").read_text()
 
+    @property
+    def everything_logged(self) -> str:
+        """In any log, and said on its outputs."""
+        assert self._child is not None
+        return "\n".join([self._child.output, *(log.read_text() for log in self._directory.glob("*.log"))])
+
     def client(self, token: str | None = None, *, source: str | None = None) -> httpx.Client:
         """`source`: the loopback address that it comes from. Its owner closes it."""
         verify = ssl.create_default_context(cafile=str(self.authority))

@@ -13,6 +13,7 @@ from typing import Final
 import httpx
 import pytest
 
+from dev.embedded import free_port
 from tests.clients.nginx import Nginx
 from tests.databases import PostgresDatabases, ValkeyDatabases
 from tests.followers import Follower, Transport
@@ -55,6 +56,25 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     for made in started:
         print(f"--- nginx\n{made.log}")
         made.__exit__(None, None, None)
+
+
+def test_nothing_that_opens_something_is_in_any_log_of_nginx(start: Callable[..., Nginx]) -> None:
+    """A ticket or a token in an address, one in the page before, one in a header; also where no process answers."""
+    nginx = start(f"127.0.0.1:{free_port()}")
+    secret = "canary-4e1b"
+    with nginx.client(secret) as client:
+        for path in (
+            f"/v1/messages/x/events?ticket={secret}",
+            f"/v1/jobs/x/bundle.js?ticket={secret}",
+            f"/trpc/chat.streamResponse?connectionParams={secret}",
+        ):
+            answer = client.get(path, headers={"Referer": f"https://localhost{path}"})
+            assert answer.status_code == 503
+            assert secret not in answer.text
+        assert client.post(f"/v1/projects?ticket={secret}", content=b"x" * 2_000_000).status_code == 413
+    eventually(lambda: nginx.log.count("upstream=") >= 4)
+    assert "/v1/messages/x/events HTTP/1.1" in nginx.log
+    assert secret not in nginx.everything_logged
 
 
 def _both(stack: Stack) -> tuple[str, ...]:

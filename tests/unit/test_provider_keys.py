@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -60,6 +61,11 @@ def outcome(keys: ProviderKeys, kid: str) -> str:
         return "unavailable"
 
 
+def outcomes(keys: ProviderKeys, step: int, number: int) -> set[str]:
+    """Of forty names that nobody else asks for."""
+    return {outcome(keys, f"{step}-{number}-{i}") for i in range(40)}
+
+
 def together(count: int, work: Callable[[int], Any]) -> list[Any]:
     barrier = threading.Barrier(count)
 
@@ -109,7 +115,7 @@ def test_a_thousand_names_that_nobody_has_ask_once(provider: Provider) -> None:
     assert outcome(keys, "one") == "found one"
     for step in range(3):
         provider.now_s += provider_keys.AGAIN_S
-        found = together(8, lambda number, step=step: {outcome(keys, f"{step}-{number}-{i}") for i in range(40)})
+        found = together(8, partial(outcomes, keys, step))
         assert set.union(*found) <= {"refused", "unavailable"}
         assert provider.asked == 2 + step
 
@@ -148,7 +154,8 @@ def test_while_the_provider_is_away_its_keys_are_kept_for_a_day(provider: Provid
         provider.now_s += provider_keys.FRESH_S + 1
         assert outcome(keys, "one") == "found one"
         assert provider.was_asked.acquire(timeout=30)
-        read_anew(keys, lambda before=before: provider.asked == before + 1 and keys._asking is None)
+        assert provider.asked == before + 1
+        read_anew(keys, lambda: keys._asking is None)
     assert keys.state() == "late: the keys could not be read for 903 s"
     assert outcome(keys, "other") == "unavailable", "whether it has that one now is not known"
     provider.now_s += provider_keys.MOST_AGE_S

@@ -83,6 +83,59 @@ def test_settings_that_do_not_fit_together_are_told() -> None:
         settings_module.load({**_LEAST, "CHATRELAY_MODELS": ","})
 
 
+def test_an_identity_provider_is_named_as_a_whole_or_not_at_all() -> None:
+    whole = {
+        "CHATRELAY_JWT_ISSUER": "https://identity.example/",
+        "CHATRELAY_JWT_AUDIENCE": "chatrelay",
+        "CHATRELAY_JWT_JWKS_URL": "https://identity.example/keys",
+    }
+    assert settings_module.load({**_LEAST, **whole}).jwt_issuer == "https://identity.example/"
+    for name in whole:
+        with pytest.raises(InvalidSettings, match="set together or not at all"):
+            settings_module.load({**_LEAST, **whole, name: ""})
+
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"),
+    [
+        ("https://identity.example/keys?x=1", True),
+        ("https://identity.example:8443/keys", True),
+        ("http://127.0.0.1:8080/keys", True),
+        ("http://[::1]:8080/keys", True),
+        ("http://localhost/keys", True),
+        ("http://identity.example/keys", False),
+        ("http://127.0.0.1.evil.example/keys", False),
+        ("http://localhost.evil.example/keys", False),
+        ("http://localhost@evil.example/keys", False),
+        ("http://10.0.0.1/keys", False),
+        ("http://0.0.0.0/keys", False),
+        ("https://user:password@identity.example/keys", False),
+        ("https://identity.example/keys#x", False),
+        ("https://identity.example/ke ys", False),
+        ("https://identity.example/keys\n", False),
+        ("https://identity.example:99999/keys", False),
+        ("https:///keys", False),
+        ("file:///etc/passwd", False),
+        ("ftp://identity.example/keys", False),
+        ("data:application/json,{}", False),
+        ("//identity.example/keys", False),
+        ("identity.example/keys", False),
+    ],
+)
+def test_keys_are_read_over_https_or_from_this_machine(url: str, is_safe: bool) -> None:
+    """Else whoever sits on the way makes the keys."""
+    provider = {
+        "CHATRELAY_JWT_ISSUER": "x",
+        "CHATRELAY_JWT_AUDIENCE": "x",
+        "CHATRELAY_JWT_JWKS_URL": url,
+    }
+    if is_safe:
+        assert settings_module.load({**_LEAST, **provider}).jwt_jwks_url == url
+    else:
+        with pytest.raises(InvalidSettings, match="https address without credentials"):
+            settings_module.load({**_LEAST, **provider})
+
+
 def test_no_secret_is_shown_by_a_setting_that_is_printed() -> None:
     settings = settings_module.load({**_LEAST, "OPENAI_API_KEY": "key-canary", "CHATRELAY_DEV_TOKEN": "token-canary"})
     assert "canary" not in f"{settings!r} {settings}"
