@@ -180,3 +180,19 @@ def _no_thread_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with thread_leaks_reported():
         yield
+
+
+# --- what a run tells at its end --------------------------------------------------------------------------------
+
+_PUBLISHED: Final = ("accesses tried", "accesses that should not have succeeded")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many accesses were tried, and how many succeeded that should not have."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    counts = [
+        [value for report in reports for key, value in report.user_properties if key == name] for name in _PUBLISHED
+    ]
+    if counts[0]:
+        tried, wrong = map(sum, counts)
+        terminalreporter.write_line(f"{tried:,} accesses tried, {wrong} answered otherwise than they should")
