@@ -15,11 +15,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from shared import keys
 from shared.lifecycle import FINAL, OnBusy
 from shared.store import SubmitLimits
 from tests.databases import PostgresDatabases, ValkeyDatabases
+from tests.identity_provider import AUDIENCE, ISSUER, IdentityProvider, claims, providing, rsa_key, signed
 from tests.otlp import Collector, Span, collecting
 from tests.people import Person, eventually
 from tests.stack import Stack, StackStarter
@@ -59,14 +62,26 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
+def provider() -> Iterator[IdentityProvider]:
+    with providing() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
 def stack(
-    postgres_databases: PostgresDatabases, valkey_databases: ValkeyDatabases, collector: Collector
+    postgres_databases: PostgresDatabases,
+    valkey_databases: ValkeyDatabases,
+    collector: Collector,
+    provider: IdentityProvider,
 ) -> Iterator[Stack]:
     print(f"the secrets: {SECRETS}")
     with StackStarter(_WithPassword(postgres_databases), valkey_databases) as starter:
         yield starter(
             builders=1,
             settings={
+                "CHATRELAY_JWT_AUDIENCE": AUDIENCE,
+                "CHATRELAY_JWT_ISSUER": ISSUER,
+                "CHATRELAY_JWT_JWKS_URL": provider.url,
                 "CHATRELAY_LOG_LEVEL": "DEBUG",
                 "CHATRELAY_MODELS": "scripted",
                 "CHATRELAY_RETRY_FIRST_S": "0.01",
@@ -233,12 +248,13 @@ def test_a_message_whose_bell_was_lost_is_answered_in_the_trace_of_its_own_id(
 
 
 def test_nothing_that_users_providers_or_operators_keep_secret_is_told_anywhere(
-    stack: Stack, person: Person, collector: Collector
+    stack: Stack, person: Person, collector: Collector, provider: IdentityProvider
 ) -> None:
     """Through answers, failures of the provider, the database and ourselves, refusals and nonsense: no log line, span, line
-    for operators, error of a row, or command line has any of it."""
+    for operators, error of a row, or command line has any of it. What opens something is in no row and no key either."""
     operators = stack.redis.pubsub()  # type: ignore[no-untyped-call]  # redis-py's
     operators.subscribe(keys.OPS)
+    opening = sign_in(stack, person, provider)
     rows = drive(stack, person, collector)
     told = {name: stack.output(name) for name in PRODUCT}
     told["spans"] = b"".join(collector.raw).decode("latin-1")
@@ -258,6 +274,49 @@ def test_nothing_that_users_providers_or_operators_keep_secret_is_told_anywhere(
     assert "sqlstate=P0001" in told["web-1"]
     found = [(name, kind) for name, text in told.items() for kind, secret in SECRETS.items() if secret in text]
     assert not found
+    told["rows"], told["keys"] = everything_stored(stack)
+    assert len(told["rows"]) > 10_000
+    found = [(name, kind) for name, text in told.items() for kind, secret in opening.items() if secret in text]
+    assert not found
+
+
+def everything_stored(stack: Stack) -> tuple[str, str]:
+    """All that Postgres and Redis have."""
+    tables = stack.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+    rows = "".join(str(stack.sql(f'SELECT * FROM "{table.table_name}"')) for table in tables)
+    kept = [(key, stack.redis.dump(key)) for key in stack.redis.scan_iter()]
+    return rows, str(kept)
+
+
+def sign_in(stack: Stack, person: Person, provider: IdentityProvider) -> dict[str, str]:
+    """Whoever is let in, by each way in, and who is not; the secret parts of what they came with, by what each is."""
+    good, bad = provider.jwt(nonce="canary"), signed(rsa_key("somebody else's"), claims(nonce="canary"))
+    project = person.project()
+    path = f"/v1/projects/{project}"
+    used = {"token": person.token}
+    for kind in ("events", "socket"):
+        used[f"ticket for {kind}"] = person.client.post("/v1/tickets", json={"path": f"{path}/{kind}"}).json()["ticket"]
+    for name, token in (("good JWT", good), ("bad JWT", bad)):
+        used |= {f"{name}'s claims": token.split(".")[1], f"{name}'s signature": token.split(".")[2]}
+    url = stack.urls[0]
+    before = {"Referer": f"{url}{path}/events?ticket={used['ticket for events']}"}
+    params = json.dumps({"token": good})
+    with httpx.Client(base_url=url, trust_env=False) as anybody:
+        for token, status in ((good, 200), (bad, 401)):
+            headers = {"Authorization": f"Bearer {token}", **before}
+            for address in ("/v1/me", "/v1/openai/models", f"/v1/me?access_token={token}"):
+                assert anybody.get(address, headers=headers).status_code == status
+            assert anybody.get(f"/nowhere/{token}", headers=headers).status_code == 404
+        query = {"input": json.dumps({"projectId": project}), "connectionParams": params}
+        assert anybody.get("/trpc/chat.getMessages", params=query).status_code == 404
+        with anybody.stream("GET", f"{path}/events?ticket={used['ticket for events']}", headers=before) as answer:
+            assert answer.status_code == 200
+    socket = f"{url.replace('http', 'ws', 1)}{path}/socket?ticket={used['ticket for socket']}"
+    with connect(socket, additional_headers=before, proxy=None) as line:
+        assert json.loads(line.recv(timeout=60))["type"] == "ready"
+    with pytest.raises(InvalidStatus), connect(socket, proxy=None):
+        pass
+    return used
 
 
 def command_lines() -> Iterator[Path]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.people import Person
 from tests.readers import SocketReader
@@ -237,6 +241,27 @@ def test_a_stranger_gets_the_same_404_as_for_what_does_not_exist(
                 _is_problem(answer, 401, "unauthorized")
                 assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert _everything(shared_stack, person) == before
+
+
+def test_of_many_that_race_with_a_ticket_at_both_web_processes_one_gets_in(shared_stack: Stack, person: Person) -> None:
+    """By handshakes: one 101 for each ticket of a socket, wherever it is brought and by however many at once."""
+    path = f"/v1/projects/{person.project()}/socket"
+    racers = 12
+    for made_by in person.clients * 2:
+        ticket = made_by.post("/v1/tickets", json={"path": path}).json()["ticket"]
+        start = threading.Barrier(racers)
+
+        def come(number: int, ticket: str = ticket, start: threading.Barrier = start) -> int:
+            url = shared_stack.urls[number % 2].replace("http", "ws", 1)
+            start.wait()
+            try:
+                with connect(f"{url}{path}?ticket={ticket}", proxy=None):
+                    return 101
+            except InvalidStatus as refused:
+                return refused.response.status_code
+
+        with ThreadPoolExecutor(racers) as pool:
+            assert sorted(pool.map(come, range(racers))) == [101] + [401] * (racers - 1)
 
 
 def test_a_document_is_patched_as_a_whole_under_the_version_that_its_writer_saw(

@@ -9,13 +9,10 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
 from tests.integration.api_parts import Api, Person, answered, refused
 from tests.integration.trpc_parts import Json, Writer, blocks, stream_address
-
-MUTATIONS = ("chat.initiateChat", "chat.sendMessage")
 
 
 @pytest.fixture
@@ -48,61 +45,13 @@ def refusal_in(response: TestResponse) -> Json:
     return told
 
 
-def everything(engine: Engine) -> list[Any]:
-    with engine.connect() as connection:
-        tables = ("projects", "messages", "members", "tickets")
-        return [connection.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all() for table in tables]
-
-
-# --- whose ------------------------------------------------------------------------------------------------------
-
-
-def test_without_a_good_token_no_procedure_is_served(api: Api, anna: Person, engine: Engine) -> None:
-    pair = anna.pair(anna.project()["id"])
-    given = {"projectId": pair["assistantMessage"]["projectId"], "message": "x"}
-    before = everything(engine)
-    for person in (api.nobody(), Person(api.app, "wrong", "wrong")):
-        for path in MUTATIONS:
-            shape(person.post(f"/trpc/{path}", given), 401, "UNAUTHORIZED")
-        shape(get(person, "chat.getMessages", given), 401, "UNAUTHORIZED")
-        assert refusal_in(person.get(stream_address(pair)))["code"] == -32001
-    assert everything(engine) == before
-
-
-def test_a_stranger_is_told_that_there_is_no_such_thing(api: Api, anna: Person, engine: Engine) -> None:
-    """The same for what is somebody else's as for what does not exist, to the byte; and nothing changes."""
-    pair = anna.pair(anna.project(name="canary")["id"], "canary")
-    stranger, before = api.person(), everything(engine)
-    nowhere = {"assistantMessage": {"id": str(uuid.uuid4()), "projectId": str(uuid.uuid4())}}
-    answers = []
-    for one in (pair, nowhere):
-        given = {"projectId": one["assistantMessage"]["projectId"], "message": "x"}
-        answers.append(
-            [stranger.post(f"/trpc/{path}", given).data for path in MUTATIONS]
-            + [get(stranger, "chat.getMessages", given).data, stranger.get(stream_address(one)).data]
-        )
-    assert answers[0] == answers[1]
-    assert all(b'"NOT_FOUND"' in answer and b"canary" not in answer for answer in answers[0])
-    assert everything(engine) == before
+# --- whose (tests/integration/test_api_access.py has who may call what) -------------------------------------------
 
 
 def test_a_message_is_followed_in_its_own_project_alone(anna: Person) -> None:
     pair, other = anna.pair(anna.project()["id"]), anna.project()["id"]
     mixed = {"assistantMessage": {**pair["assistantMessage"], "projectId": other}}
     assert refusal_in(anna.get(stream_address(mixed)))["data"]["code"] == "NOT_FOUND"
-
-
-def test_a_viewer_reads_and_writes_nothing(api: Api, anna: Person, engine: Engine) -> None:
-    viewer, project_id = api.person(), anna.project()["id"]
-    answered(anna.call("PUT", f"/v1/projects/{project_id}/members/{viewer.name}", body={"role": "viewer"}), 200)
-    pair = anna.pair(project_id)
-    api.finish(pair["assistantMessage"]["id"])
-    before = everything(engine)
-    for path in MUTATIONS:
-        shape(viewer.post(f"/trpc/{path}", {"projectId": project_id, "message": "x"}), 403, "FORBIDDEN")
-    assert everything(engine) == before
-    answered(get(viewer, "chat.getMessages", {"projectId": project_id}), 200)
-    assert blocks(viewer.get(stream_address(pair)).get_data(as_text=True))[-1]["event"] == "return"
 
 
 def test_a_page_of_a_foreign_origin_may_not_call(anna: Person) -> None:
