@@ -334,9 +334,17 @@ class World:
         return Scene(self, finished=finished)
 
     def everything(self) -> list[Any]:
-        """What an attempt that is refused must not change."""
+        """What an attempt that is refused must not change: of each table how many rows, and a sum over what is in them."""
+        sums = (f"SELECT '{table}', count(*), sum(hashtextextended(t::text, 0)) FROM {table} t" for table in TABLES)
         with self.finishing, self.engine.connect() as connection:
-            return [connection.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2")).all() for table in TABLES]
+            return list(connection.execute(text(" UNION ALL ".join(sums) + " ORDER BY 1")).all())
+
+    def rows_of(self, project_id: str) -> list[str]:
+        """Of those tables what bears the project's id."""
+        rows = (f"SELECT t::text FROM {table} t WHERE strpos(t::text, :it) > 0" for table in TABLES)
+        with self.finishing, self.engine.connect() as connection:
+            found = connection.execute(text(" UNION ALL ".join(rows)), {"it": project_id}).scalars()
+            return sorted(found)
 
     @contextmanager
     def answering(self) -> Iterator[None]:

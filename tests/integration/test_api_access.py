@@ -548,7 +548,7 @@ def test_what_is_somebody_elses_is_not_reached_by_naming_it(
     theirs, stranger = world.scene(finished=True), world.people["stranger"]
     mine = stranger.pair(stranger.project(name="mine")["id"], "mine")
     for name, (request, statuses) in references(theirs, mine, stranger).items():
-        before = rows_of(world, theirs)
+        before = world.rows_of(theirs.project_id)
         response = request()
         status = trpc_status(response) if "tRPC" in name else response.status_code
         tally.note(name, status if status not in statuses else min(statuses), min(statuses))
@@ -556,12 +556,8 @@ def test_what_is_somebody_elses_is_not_reached_by_naming_it(
         told = str(next(iter(response.response))) if is_endless else response.get_data(as_text=True)
         response.close()
         tally.check(f"{name} is told something: {told}", CANARY not in told and theirs.message_id not in told)
-        tally.check(f"{name} changes something", rows_of(world, theirs) == before)
+        tally.check(f"{name} changes something", world.rows_of(theirs.project_id) == before)
     published(record_property, tally, at_least=38)
-
-
-def rows_of(world: World, theirs: Scene) -> list[Any]:
-    return [row for table in world.everything() for row in table if theirs.project_id in str(row)]
 
 
 def test_a_frame_that_names_somebody_elses_message_reaches_nothing(
@@ -572,7 +568,7 @@ def test_a_frame_that_names_somebody_elses_message_reaches_nothing(
     theirs, stranger = world.scene(), world.people["stranger"]
     mine = stranger.pair(stranger.project()["id"], "mine")
     own = mine["assistantMessage"]
-    before = rows_of(world, theirs)
+    before = world.rows_of(theirs.project_id)
     not_there = errors.NotFound().detail
     project = next(stream for stream in STREAMS if stream.call == "project_socket")
     chat = next(stream for stream in STREAMS if stream.call == "ai_chat_socket")
@@ -602,7 +598,7 @@ def test_a_frame_that_names_somebody_elses_message_reaches_nothing(
                 line.say(follow(number, pair, after="1-0"))
                 found = line.until({f'{{"id":{number},"error"': 404, f'"id":{number},': LET_IN})
                 tally.note("a subscription to theirs", found, 404)
-    assert rows_of(world, theirs) == before
+    assert world.rows_of(theirs.project_id) == before
     published(record_property, tally, at_least=5)
 
 

@@ -77,6 +77,17 @@ def test_every_call_is_described_with_its_parameters_and_answers(call: Call, doc
         assert {"400", "413", "415", "422"} <= set(operation["responses"])
 
 
+def test_who_may_call_names_the_ways_in_that_there_are(document: dict[str, Any]) -> None:
+    """A token, a JWT, and on some addresses a ticket; what needs none says so."""
+    ways = document["components"]["securitySchemes"]
+    assert (ways["token"]["scheme"], ways["jwt"]["bearerFormat"], ways["ticket"]["in"]) == ("bearer", "JWT", "query")
+    for call in CALLS:
+        security = document["paths"][call.path][call.method.lower()]["security"]
+        named = {name for way in security for name in way}
+        with_ticket = {"ticket"} if call.access is Access.TOKEN_OR_TICKET else set()
+        assert named == (set() if call.access is Access.ANYBODY else {"token", "jwt"} | with_ticket), call.name
+
+
 def test_every_refusal_that_a_caller_can_meet_has_its_status() -> None:
     """No class of ours falls through to a 500 but the families themselves and what only workers meet."""
     internal = {"refused", "unavailable", "internal", Fenced.code, NotMigrated.code}
