@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from flask import Flask
 
@@ -30,7 +30,7 @@ from api import (
     streams,
     tickets,
 )
-from api.auth import Authenticator, Provider
+from api.auth import Authenticator
 from api.calls import Call
 from api.figures import Figures
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
@@ -43,6 +43,9 @@ from shared.event_log import EventLog
 from shared.exporter import Exporter
 from shared.settings import Settings
 from shared.store import Store
+
+if TYPE_CHECKING:
+    from api.identity_provider import IdentityProvider
 
 EXTENSION: Final = "chatrelay"
 """Where `create_app` leaves the `Services` in `app.extensions`."""
@@ -80,7 +83,7 @@ def create_app(
     doorbell: Doorbell,
     relay: Relay,
     probes: tuple[Probe, ...] = (),
-    provider: Provider | None = None,
+    provider: IdentityProvider | None = None,
 ) -> Flask:
     """The API on these clients. `probes` are what `/readyz` looks at beside Postgres; `provider` is whose JWTs are good."""
     services = Services(

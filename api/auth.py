@@ -6,27 +6,24 @@ looked at here. A JWT's row in the store is what its tickets and sockets hang on
 
 from __future__ import annotations
 
-import logging
 import re
-import time
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
 from werkzeug.datastructures import Headers
 
-from api import identity
-from api.identity import MOST_CHARS, JwtRefused, Rules
-from api.provider_keys import ProviderKeys
 from api.refusals import ForeignOrigin, Unauthorized
-from shared.records import Identity, Principal
-from shared.settings import Settings
+from shared.records import Principal
 from shared.store import Store
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from api.identity_provider import IdentityProvider  # loaded where one is named: it brings 20 MB
 
-_TOKEN: Final = re.compile(rf"[\x21-\x7e]{{1,{MOST_CHARS}}}")
+MOST_TOKEN_CHARS: Final = 8_000
+"""The longest token: what fits into a header line of gunicorn's and nginx's."""
+_TOKEN: Final = re.compile(rf"[\x21-\x7e]{{1,{MOST_TOKEN_CHARS}}}")
 _BEARER: Final = re.compile(rf"Bearer +({_TOKEN.pattern})", re.IGNORECASE)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -44,35 +41,11 @@ def bearer_token(headers: Headers) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provider:
-    """The identity provider: what its JWTs must say, and its keys."""
-
-    rules: Rules
-    keys: ProviderKeys
-
-    @staticmethod
-    def of(settings: Settings) -> Provider | None:
-        """As the settings name it, None where they name none. Nothing is asked of it yet."""
-        rules, url = Rules.of(settings), settings.jwt_jwks_url
-        if rules is None or url is None:
-            return None
-        from api import jwks_over_http  # most name none, and nothing else of the API needs an HTTP client
-
-        max_waiting = max(1, settings.api_threads // 2)
-        return Provider(rules=rules, keys=ProviderKeys(lambda: jwks_over_http.fetch(url), max_waiting=max_waiting))
-
-    def identity(self, token: str) -> Identity:
-        """Whose JWT it is. Raises `JwtRefused`, `IdentityUnavailable`."""
-        key = self.keys.find(identity.key_id(token))
-        return identity.read(token, key, self.rules, time.time())
-
-
-@dataclass(frozen=True, kw_only=True)
 class Authenticator:
     """Each method raises `Unauthorized`, and `IdentityUnavailable` where a JWT cannot be checked at the moment."""
 
     store: Store
-    provider: Provider | None = None
+    provider: IdentityProvider | None = None
     """None: no JWT is good."""
 
     def by_token(self, headers: Headers) -> Caller:
@@ -84,8 +57,8 @@ class Authenticator:
     def by_bare_token(self, token: str) -> Caller:
         if not _TOKEN.fullmatch(token):
             raise Unauthorized
-        if self.provider is not None and identity.is_jwt(token):
-            found = self.store.authenticate_jwt(token, self._identity(self.provider, token))
+        if self.provider is not None and self.provider.is_jwt(token):
+            found = self.store.authenticate_jwt(token, self.provider.identity(token))
         else:
             found = self.store.authenticate(token)
         if found is None:
@@ -100,14 +73,6 @@ class Authenticator:
         if found is None:
             raise Unauthorized("The ticket is not good for this address: used, expired, or for another one.")
         return _caller(*found)
-
-    @staticmethod
-    def _identity(provider: Provider, token: str) -> Identity:
-        try:
-            return provider.identity(token)
-        except JwtRefused as refused:
-            _log.info("a JWT was refused: %s", refused.reason)
-            raise Unauthorized from None
 
 
 def _caller(principal: Principal, token_sha256: bytes) -> Caller:

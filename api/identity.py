@@ -18,13 +18,12 @@ import jwt
 import msgspec
 from jwt import PyJWK
 
+from api.auth import MOST_TOKEN_CHARS
 from shared import names
 from shared.lifecycle import Scope
 from shared.records import Identity
 from shared.settings import Settings
 
-MOST_CHARS: Final = 8_000
-"""The longest token: what fits into a header line of gunicorn's and nginx's."""
 USER_PREFIX: Final = "jwt:"
 """Before a subject, so that no JWT is by accident the user of that name who has tokens."""
 LEEWAY_S: Final = 30
@@ -94,7 +93,7 @@ def is_jwt(token: str) -> bool:
 
 def key_id(token: str) -> str:
     """The `kid` that the header names. Nothing is verified yet. Raises `JwtRefused`."""
-    if len(token) > MOST_CHARS:
+    if len(token) > MOST_TOKEN_CHARS:
         raise JwtRefused("malformed")
     try:
         header = jwt.get_unverified_header(token)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from flask import Flask
 
 from api import announcing
 from api.app import create_app
-from api.auth import Provider
 from api.relay import DATABASE_THREADS, Relay
 from api.services import Probe
 from shared import engine, event_log, metrics, migrate, traces
@@ -20,6 +20,9 @@ from shared.event_log import EventLog
 from shared.records import Principal
 from shared.settings import InvalidSettings, Settings, load
 from shared.store import Store
+
+if TYPE_CHECKING:
+    from api.identity_provider import IdentityProvider
 
 _LATE_S = 30.0
 """A message that waits longer, though it is its turn, has no worker. That is told, and takes no API process away."""
@@ -53,7 +56,7 @@ def _build(settings: Settings) -> Flask:
         principal = Principal(user_id=user_id, user="", scopes=frozenset())
         announcing.cancel(store, log, doorbell, principal, message_id)
 
-    provider = Provider.of(settings)
+    provider = _provider(settings)
 
     def migrations() -> str:
         if not migrate.is_current(pool):
@@ -90,6 +93,14 @@ def _build(settings: Settings) -> Flask:
         ),
         provider=provider,
     )
+
+
+def _provider(settings: Settings) -> IdentityProvider | None:
+    if settings.jwt_issuer is None:
+        return None
+    from api.identity_provider import IdentityProvider  # what it stands on takes 20 MB, and most name none
+
+    return IdentityProvider.of(settings)
 
 
 class _NotMigrated(Exception):

@@ -12,7 +12,7 @@ from flask import Flask
 
 from api import announcing
 from api.app import create_app
-from api.auth import Provider
+from api.identity_provider import IdentityProvider
 from api.relay import Relay
 from shared import event_log
 from shared.doorbell import Doorbell, make_celery
@@ -42,7 +42,7 @@ def api(settings: Settings, store: Store, log: EventLog) -> Iterator[Api]:
 
             relay = Relay(redis_url=redis_url, log=own_log, rows=store, settings=changed, on_cancel=on_cancel)
             ending.callback(relay.stop, 1.0)
-            return create_app(changed, store, own_log, doorbell, relay, provider=Provider.of(changed))
+            return create_app(changed, store, own_log, doorbell, relay, provider=IdentityProvider.of(changed))
 
         yield Api(app=new_app(), store=store, log=log, settings=settings, new_app=new_app)
 
