@@ -294,6 +294,13 @@ class Sources:
         except StoreUnavailable:
             return ProjectReading(None, database_answered=False)
 
+    def strangers(self, memberships: Collection[tuple[UUID, UUID]]) -> frozenset[tuple[UUID, UUID]]:
+        """Those of the pairs of project and user that are no members; none where the database does not answer."""
+        try:
+            return frozenset(memberships) - self._rows.members_among(memberships) if memberships else frozenset()
+        except StoreUnavailable:
+            return frozenset()
+
     def dead_tokens(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """As the rows tell; none where the database does not answer."""
         try:

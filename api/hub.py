@@ -27,7 +27,6 @@ from api.inbound import error_frame
 from api.ops_channel import OpsChannel
 from api.project_channel import ProjectChannel
 from api.readers import (
-    NOBODY,
     ConnectedReader,
     JobTarget,
     MessageTarget,
@@ -50,8 +49,8 @@ LINGER_S: Final = 5.0
 FIRST_CONNECT_S: Final = 1.0
 """How long after its start the hub expects Redis to be there."""
 COMPARED_AT_ONCE: Final = 500
-TOKENS_CHECKED_EVERY: Final = 5
-"""Idle checks: so often one question tells which readers' tokens are good no more."""
+ACCESS_CHECKED_EVERY: Final = 5
+"""Idle checks: so often it is asked which readers' tokens are good no more, and who in no channel is no member any more."""
 STARTED_AT_ONCE: Final = 16
 """Messages whose log and row are being read for their readers; a thousand that come at once take no thousand jobs."""
 SUBSCRIBED_AT_ONCE: Final = 500
@@ -116,7 +115,7 @@ class Hub:
         self._readers_at_s = 0.0
         self._kinds: Counter[str] = Counter()
         self._written = Tally(metrics.EVENTS_WRITTEN)
-        self._tokens_at_s = self.now_s + TOKENS_CHECKED_EVERY * self.idle_check_s
+        self._access_at_s = self.now_s + ACCESS_CHECKED_EVERY * self.idle_check_s
         self._tick_s = min(_TICK_S, settings.idle_check_s / 4, settings.heartbeat_socket_s / 4)
         self._reader_tick_s = min(_READER_TICK_S, settings.heartbeat_socket_s / 4, settings.slow_reader_s / 4)
 
@@ -396,9 +395,10 @@ class Hub:
         self._unsubscribe_empty(now_s)
         if not self._is_comparing:
             self._compare_due(now_s)
-        if now_s >= self._tokens_at_s:
-            self._tokens_at_s = now_s + TOKENS_CHECKED_EVERY * self.idle_check_s
+        if now_s >= self._access_at_s:
+            self._access_at_s = now_s + ACCESS_CHECKED_EVERY * self.idle_check_s
             self._check_tokens()
+            self._check_outside_channels()
         if now_s - self._readers_at_s >= self._reader_tick_s:
             self._readers_at_s = now_s
             self._tell_counts()
@@ -412,6 +412,22 @@ class Hub:
             return
         sources = self.sources
         self.in_pool(lambda: sources.dead_tokens(wanted), lambda dead: self.withdraw_tokens(dead or ()))
+
+    def _check_outside_channels(self) -> None:
+        """A protocol's socket of a project is in no channel, whose idle checks would find that its user lost the project."""
+        places = {
+            place for reader in self.readers if reader.channel is None and (place := reader.membership) is not None
+        }
+        if not places:
+            return
+        sources = self.sources
+
+        def then(strangers: frozenset[tuple[UUID, UUID]] | None) -> None:
+            for reader in list(self.readers):
+                if strangers and reader.membership in strangers:
+                    reader.close(CloseCode.WITHDRAWN)
+
+        self.in_pool(lambda: sources.strangers(places), then)
 
     def _unsubscribe_empty(self, now_s: float) -> None:
         empty = [
@@ -442,7 +458,7 @@ class Hub:
             return
         self._is_comparing = True
         sources, redis_is_up = self.sources, self.redis_is_up
-        members = (_membership(reader.target) for channel in due for reader in channel.readers)
+        members = (reader.membership for channel in due for reader in channel.readers)
         memberships = {member for member in members if member is not None}
 
         def compare() -> Look:
@@ -463,13 +479,8 @@ class Hub:
     def _close_strangers(self, channel: Channel, strangers: Container[tuple[UUID, UUID]]) -> None:
         """Who lost their place in the project between being let in and joining was not told to go."""
         for reader in list(channel.readers):
-            if _membership(reader.target) in strangers:
+            if reader.membership in strangers:
                 reader.close(CloseCode.WITHDRAWN)
-
-
-def _membership(target: Target) -> tuple[UUID, UUID] | None:
-    """The project and the user that `target` stands for; None inside this process, and where it is in no project."""
-    return None if NOBODY in (target.user_id, target.project_id) else (target.project_id, target.user_id)
 
 
 def _channel_name(target: Target) -> bytes:

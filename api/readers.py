@@ -219,6 +219,12 @@ class Reader(ABC):
         """Of the token that it is let in by; None for a reader inside this process."""
         return None
 
+    @property
+    def membership(self) -> tuple[UUID, UUID] | None:
+        """The project and the user that it stands for; None inside this process, and where it is in no project."""
+        target = self.target
+        return None if NOBODY in (target.user_id, target.project_id) else (target.project_id, target.user_id)
+
     @abstractmethod
     def deliver(self, frame: wire.Frame) -> None:
         """Send it. Its own pausing is the only effect on the channel that this may have."""

@@ -180,6 +180,11 @@ class Conversation(SocketReader):
         self._begun_at_s = time.monotonic()
         self._moving_since_s: float | None = None
 
+    @property
+    def membership(self) -> tuple[UUID, UUID] | None:
+        """Of the socket as a whole."""
+        return None if self._project_id is None else (self._project_id, self.target.user_id)
+
     # --- the client -----------------------------------------------------------------------------------------------
 
     def on_open(self) -> None:

@@ -97,15 +97,22 @@ def test_a_token_that_is_good_no_more_closes_everything_that_it_opened(api: Api,
                 pass
 
 
-@pytest.mark.parametrize("how", ["removed", "deleted"])
-def test_who_loses_the_project_loses_everything_that_shows_it(api: Api, how: str) -> None:
-    """Removed from its members, or the project deleted: what shows the project is closed, what shows more goes on."""
-    app = api.new_app(idle_check_s=30.0)  # they are told, and need not look
+@pytest.mark.parametrize("how", ["removed", "deleted", "removed without a word"])
+def test_who_loses_the_project_loses_everything_that_shows_it(api: Api, engine: Engine, how: str) -> None:
+    """Removed from its members, or the project deleted: what shows the project is closed, what shows more goes on.
+
+    Where nobody told, because Redis was away say, the process finds out by itself.
+    """
+    app = api.new_app(idle_check_s=0.1 if how == "removed without a word" else 30.0)
     scene = Scene(api, app)
     with serving(app) as served, ExitStack() as closing:
         streams = all_opened(closing, served, scene)
         if how == "removed":
             answered(scene.owner.delete(scene.path), 204)
+        elif how == "removed without a word":
+            with engine.begin() as connection:
+                member = "(SELECT id FROM users WHERE name = :name)"
+                connection.execute(text(f"DELETE FROM members WHERE user_id = {member}"), {"name": scene.member.name})
         else:
             answered(scene.owner.delete(f"/v1/projects/{scene.project_id}"), 204)
         going_on = {name: stream for name, stream in streams.items() if name.startswith(("ops_", "trpc_socket"))}
