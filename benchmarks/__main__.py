@@ -3,6 +3,10 @@
 python -m benchmarks [ROW…]             measures every row, or some; --help
 python -m benchmarks report RESULTS     writes what --json wrote into docs/performance.md
 python -m benchmarks curve              measures costs against load and draws them; --help
+python -m benchmarks plans              reads the plans of all that the store says, at a million messages; --help
+python -m benchmarks growth             what the store's questions cost as messages, projects and readers grow; --help
+python -m benchmarks logs               what logs take of Redis's memory, and what expiry gives back; --help
+python -m benchmarks scaling            the same load on more processes; --help
 """
 
 from __future__ import annotations
@@ -19,12 +23,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.curve import curve
+from benchmarks.growth import growth
+from benchmarks.logs import logs
 from benchmarks.machine import this_machine
 from benchmarks.measuring import allow_many_files
+from benchmarks.plans import plans
 from benchmarks.report import joined, show, write_into
 from benchmarks.results import Results
 from benchmarks.row import Bench, Row, Watch, run_row
 from benchmarks.rows import ROWS
+from benchmarks.scaling import scaling
 from dev.procfile import ROOT
 from tests.stack import StackStarter
 
@@ -98,7 +106,14 @@ def main() -> None:
     # whoever ends it wants its processes ended too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     allow_many_files()
-    others: dict[str, Callable[..., None]] = {"report": report, "curve": curve}
+    others: dict[str, Callable[..., None]] = {
+        "report": report,
+        "curve": curve,
+        "plans": plans,
+        "growth": growth,
+        "logs": logs,
+        "scaling": scaling,
+    }
     command = others.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if command is not None:
         del sys.argv[1]
