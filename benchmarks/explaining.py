@@ -25,11 +25,11 @@ _SETTINGS: Final = {
     "client_min_messages": "notice",
 }
 _TOLD: Final = re.compile(r"NOTICE:  duration: [\d.]+ ms  plan:\n(.*)", re.DOTALL)
-BIG_ROWS: Final = 1_000
-"""A table that has more is not read as a whole without a reason."""
-MANY_ROWS: Final = 500
+BIG_BLOCKS: Final = 128
+"""A table that takes more is not read as a whole without a reason."""
+MANY_ROWS: Final = 1_500
 """So many rows that were read for nothing are not many yet."""
-WASTE: Final = 25
+WASTE: Final = 50
 """Rows read for each that is given. A project that has a tenth of all messages may be read from all, newest first."""
 
 
@@ -59,6 +59,15 @@ class Plan(NamedTuple):
     @property
     def indexes(self) -> frozenset[str]:
         return frozenset(node.by for node in self.nodes if node.by is not None)
+
+
+class Size(NamedTuple):
+    blocks: int
+    rows: int
+
+    @property
+    def is_big(self) -> bool:
+        return self.blocks > BIG_BLOCKS
 
 
 class Explainer:
@@ -93,11 +102,14 @@ class Explainer:
         connection.commit()
         connection.notices = self
 
-    def sizes(self) -> dict[str, int]:
-        """Rows of each table, as the statistics have it."""
-        query = "SELECT relname, reltuples FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    def sizes(self) -> dict[str, Size]:
+        """Of each table, as the statistics have it."""
+        query = (
+            "SELECT relname, relpages, reltuples FROM pg_class"
+            " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        )
         with self._engine.connect() as connection:
-            return {row.relname: int(row.reltuples) for row in connection.execute(text(query))}
+            return {row.relname: Size(row.relpages, int(row.reltuples)) for row in connection.execute(text(query))}
 
 
 def plan_of(told: Mapping[str, Any]) -> Plan:
@@ -126,26 +138,26 @@ def _nodes(plan: Mapping[str, Any]) -> Iterator[Node]:
         yield from _nodes(inner)
 
 
-def whole_tables(plan: Plan, sizes: Mapping[str, int]) -> list[str]:
+def whole_tables(plan: Plan, sizes: Mapping[str, Size]) -> list[str]:
     """Big tables that it reads from end to end."""
     return [
         f"reads all of {node.relation}"
         for node in plan.nodes
         if node.kind == "Seq Scan"
-        and node.relation is not None
-        and sizes.get(node.relation, 0) > BIG_ROWS
-        and 2 * (node.rows + node.thrown_away) > sizes[node.relation] * node.loops
+        and (size := sizes.get(node.relation or "")) is not None
+        and size.is_big
+        and 2 * (node.rows + node.thrown_away) > size.rows * node.loops
     ]
 
 
-def wasteful(plan: Plan, sizes: Mapping[str, int]) -> list[str]:
-    """Steps that read many times the rows that they give."""
+def wasteful(plan: Plan, sizes: Mapping[str, Size]) -> list[str]:
+    """Steps that read many times the rows that they give; of a small table all may be read."""
     return [
         f"{node.kind} on {node.relation}{f' by {node.by}' if node.by else ''}: {node.thrown_away:,} rows read for "
         f"nothing, {node.rows:,} given"
         for node in plan.nodes
-        if node.relation is not None
-        and sizes.get(node.relation, BIG_ROWS + 1) > BIG_ROWS
+        if (size := sizes.get(node.relation or "")) is not None
+        and (size.is_big or node.kind != "Seq Scan")
         and node.thrown_away > MANY_ROWS
         and node.thrown_away > WASTE * node.rows
     ]
