@@ -7,6 +7,7 @@ python -m benchmarks plans              reads the plans of all that the store sa
 python -m benchmarks growth             what the store's questions cost as messages, projects and readers grow; --help
 python -m benchmarks logs               what logs take of Redis's memory, and what expiry gives back; --help
 python -m benchmarks scaling            the same load on more processes; --help
+python -m benchmarks paper              what a million readers need, by what was measured, into ARCHITECTURE.md
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from benchmarks.growth import growth
 from benchmarks.logs import logs
 from benchmarks.machine import this_machine
 from benchmarks.measuring import allow_many_files
+from benchmarks.paper import paper
 from benchmarks.plans import plans
 from benchmarks.report import joined, show, write_into
 from benchmarks.results import Results
@@ -113,6 +115,7 @@ def main() -> None:
         "growth": growth,
         "logs": logs,
         "scaling": scaling,
+        "paper": paper,
     }
     command = others.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if command is not None:

@@ -8,6 +8,7 @@ be seen there is what a delta costs, all processes together: where it stays, pro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.machine import this_machine
-from benchmarks.measuring import MachineLoad
+from benchmarks.measuring import MachineLoad, cost_of, tree
 from benchmarks.programs.program import Program
 from benchmarks.report import DISTURBED, machine_line, write_between
 from benchmarks.results import Figures, Machine, Spread
@@ -95,11 +96,23 @@ def _point(webs: int, workers: int, streams: int, repeats: int, window_s: float)
         assert stack.valkey is not None
         assert stack.postgres is not None
         person = exits.enter_context(Person(stack))
-        messages = [person.submit(person.project(), "Say something", web=number % webs) for number in range(streams)]
+        projects = [person.project() for _ in range(streams)]
+        starting = {
+            "Postgres": stack.postgres.pid,
+            **{f"API {web}": stack.pid(f"web-{web + 1}") for web in range(webs)},
+        }
+        before = _cpu_s(starting)
+        messages = [
+            person.submit(project, "Say something", web=number % webs) for number, project in enumerate(projects)
+        ]
+        eventually(lambda: model.ask("counts")["streams"] == streams)
+        started = {
+            f"{name} CPU a message, ms": 1e3 * (after_s - before[name]) / streams
+            for name, after_s in _cpu_s(starting).items()
+        }
         for web, group in enumerate(readers):
             where = socket_server(stack, person.token, web=web)
             group.ask("open", **where, wanted=socket_paths(messages[web::webs], 1))
-        eventually(lambda: model.ask("counts")["streams"] == streams)
         parts = {
             **{f"API {number + 1}": stack.pid(f"web-{number + 1}") for number in range(webs)},
             **{f"worker {number + 1}": stack.pid(f"worker-{number + 1}") for number in range(workers)},
@@ -113,7 +126,7 @@ def _point(webs: int, workers: int, streams: int, repeats: int, window_s: float)
         rows = [ended(person, message_id) for message_id in messages]
         written = sum(len(row["content"]) for row in rows)
         assert written == len(TEXT) * model.ask("counts")["deltas"], "rows hold another text than the model wrote"
-        figures: list[Figures] = [{**sample.values, **_summed(sample.figures)} for sample in samples]
+        figures = [{**sample.values, **_summed({**sample.figures, **started})} for sample in samples]
         return Point(
             webs=webs,
             workers=workers,
@@ -121,11 +134,18 @@ def _point(webs: int, workers: int, streams: int, repeats: int, window_s: float)
         )
 
 
+def _cpu_s(pids: Mapping[str, int]) -> dict[str, float]:
+    """So far, of each process and its children: of Postgres also of the connections that are new."""
+    return {name: cost_of(tree(pid)).cpu_s for name, pid in pids.items()}
+
+
 def _summed(figures: Figures) -> Figures:
     """What the workers, and the web processes, took together."""
     found = dict(figures)
     for part in ("API", "worker"):
-        found[f"{part} CPU, µs"] = sum(value for name, value in figures.items() if name.startswith(f"{part} "))
+        for unit in ("CPU, µs", "CPU a message, ms"):
+            mine = [value for name, value in figures.items() if name.startswith(f"{part} ") and name.endswith(unit)]
+            found[f"{part} {unit}"] = sum(mine)
     return found
 
 
@@ -156,12 +176,17 @@ def markdown(found: Scaled) -> str:
             else "."
         ),
         "",
-        "| web | workers | API + worker + Redis | API | workers | Redis | Postgres | deltas a second | events a delta |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| web | workers | API + worker + Redis | API | workers | Redis | Postgres | deltas a second | events a delta | "
+        "a start, API and Postgres, ms |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     names = ("CPU per delta", "API CPU, µs", "worker CPU, µs", "Redis CPU, µs", "Postgres CPU, µs")
     for point in found.points:
         costs = [f"{point.figures[name].median:.3g}" for name in names]
         rate, events = point.figures["deltas per second"].median, point.figures["events per delta"].median
-        lines.append(f"| {point.webs} | {point.workers} | {' | '.join(costs)} | {rate:,.0f} | {events:.3g} |")
+        starts = [point.figures[f"{part} CPU a message, ms"].median for part in ("API", "Postgres")]
+        lines.append(
+            f"| {point.webs} | {point.workers} | {' | '.join(costs)} | {rate:,.0f} | {events:.3g} "
+            f"| {starts[0]:.3g} and {starts[1]:.3g} |"
+        )
     return "\n".join(lines) + "\n"
