@@ -210,7 +210,8 @@ def lines(found: Costs) -> list[Line]:
             Line(
                 "a million messages watched while nothing comes",
                 f"× ({' + '.join(f'{value:.0f} {name}' for name, value in found.quiet_us.items())}) µs a second",
-                f"{READERS * total_us / 1e6:,.0f} cores, {READERS * found.quiet_us['Postgres'] / 1e6:,.0f} of them Postgres's",
+                f"{READERS * total_us / 1e6:,.0f} cores, {READERS * found.quiet_us['Postgres'] / 1e6:,.0f} of them "
+                "Postgres's",
             ),
         )
     return made

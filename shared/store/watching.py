@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Text, and_, cast, func, or_, select, tuple_, union
+from sqlalchemy import Connection, Row, Text, Uuid, and_, cast, column, func, or_, select, union
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from shared.lifecycle import UNFINISHED, MemberRole, Role
 from shared.models import ComponentJob, DocumentVersion, Member, Message, Project, User
@@ -32,8 +33,15 @@ class WatchStore(Transactions):
         """Those of the pairs of project and user that are members."""
         if not pairs:
             return frozenset()
-        query = select(Member.project_id, Member.user_id).where(
-            tuple_(Member.project_id, Member.user_id).in_(list(pairs))
+        projects, users = zip(*pairs, strict=True)
+        # as two arrays: a list of thousands of pairs is a condition that Postgres refuses as too deep
+        wanted = (
+            func.unnest(cast(list(projects), ARRAY(Uuid)), cast(list(users), ARRAY(Uuid)))
+            .table_valued(column("project_id", Uuid), column("user_id", Uuid))
+            .render_derived()
+        )
+        query = select(Member.project_id, Member.user_id).join(
+            wanted, and_(Member.project_id == wanted.c.project_id, Member.user_id == wanted.c.user_id)
         )
         with self._statement() as connection:
             return frozenset((row.project_id, row.user_id) for row in connection.execute(query))
