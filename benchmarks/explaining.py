@@ -56,10 +56,6 @@ class Plan(NamedTuple):
     rows: int
     nodes: tuple[Node, ...]
 
-    @property
-    def indexes(self) -> frozenset[str]:
-        return frozenset(node.by for node in self.nodes if node.by is not None)
-
 
 class Size(NamedTuple):
     blocks: int

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from shared.engine import sqlalchemy_url
 from shared.lifecycle import ErrorCode
+from shared.models import Base
 from shared.records import Principal
 from shared.store import Store
 from shared.store.access import digest
@@ -73,6 +74,8 @@ def fill(url: str, engine: Engine, *, messages: int) -> Filled:
             _messages(connection, sizes, messages)
             for statement in _BESIDE:
                 connection.execute(text(statement), {"messages": messages})
+            for table in Base.metadata.tables:  # the same statistics for all that is asked
+                connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
         with filling.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
             named = connection.execute(

@@ -41,13 +41,20 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     blocks: int
     most_blocks: int
     """Of one statement."""
+    may_touch: int
+    """Blocks, of one statement."""
     complaints: list[str]
+    """What it reads for nothing."""
     reads_whole: str | None
-    """Why complaints are no fault."""
+    """Why that is no fault."""
+
+    @property
+    def is_too_dear(self) -> bool:
+        return self.most_blocks > self.may_touch
 
     @property
     def is_bad(self) -> bool:
-        return bool(self.complaints) and self.reads_whole is None
+        return self.is_too_dear or (bool(self.complaints) and self.reads_whole is None)
 
     @property
     def name(self) -> str:
@@ -84,16 +91,14 @@ def ask_all(place: Place, explainer: Explainer, calls: Iterable[Call] = CALLS) -
         with explainer.watching() as plans:
             call.run(place, arguments)
         complaints = [complaint for plan in plans for complaint in (*whole_tables(plan, sizes), *wasteful(plan, sizes))]
-        most = max((plan.blocks for plan in plans), default=0)
-        if most > call.most_blocks:
-            complaints.append(f"one statement touches {most:,} blocks, more than {call.most_blocks:,}")
         yield (
             Asked(
                 method=call.method,
                 case=call.what,
                 statements=len(plans),
                 blocks=sum(plan.blocks for plan in plans),
-                most_blocks=most,
+                most_blocks=max((plan.blocks for plan in plans), default=0),
+                may_touch=call.most_blocks,
                 complaints=list(dict.fromkeys(complaints)),
                 reads_whole=call.reads_whole,
             ),
@@ -146,7 +151,8 @@ def _tell(console: Console, results: Plans) -> None:
     for heading in ("asked", "statements", "blocks", "most of one", "what is read for nothing"):
         table.add_column(heading)
     for asked in results.asked:
-        told = "; ".join(asked.complaints) if asked.is_bad else f"[dim]{asked.reads_whole or ''}[/dim]"
+        dear = [f"more blocks than {asked.may_touch:,}"] if asked.is_too_dear else []
+        told = "; ".join([*asked.complaints, *dear]) if asked.is_bad else f"[dim]{asked.reads_whole or ''}[/dim]"
         colour = "[red]" if asked.is_bad else ""
         name = f"{asked.method} {asked.case}"
         table.add_row(

@@ -395,7 +395,8 @@ CALLS: Final = (
         _S.operator_messages,
         lambda at: _with(Wanted(slower_than_ms=10**9, model="none"), limit=PAGE),
         "none of which is found",
-        most_blocks=10_000,  # it gives up after so many rows
+        most_blocks=10_000,
+        reads_whole="it gives up after the newest 20,000",
     ),
     _asked(
         _S.operator_messages,

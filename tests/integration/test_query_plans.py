@@ -35,7 +35,7 @@ def _filled(url: str, messages: int) -> Iterator[tuple[Filled, Explainer]]:
 
 
 def _bad(found: list[Asked]) -> dict[str, list[str]]:
-    return {asked.name: asked.complaints for asked in found if asked.is_bad}
+    return {asked.name: [*asked.complaints, f"{asked.most_blocks} blocks"] for asked in found if asked.is_bad}
 
 
 def test_every_method_of_the_store_has_its_plans_looked_at() -> None:
