@@ -18,10 +18,18 @@ from benchmarks.plans import Asked, ask_all
 from benchmarks.store_calls import CALLS, Place, store_methods
 from shared.engine import make_engine
 from shared.models import Base
+from tests.databases import PostgresDatabases
 
 _MESSAGES = 20_000
 _NEVER_DELETED = {"users", "batches"}
 """Nothing of the product deletes a row of these."""
+
+
+@pytest.fixture
+def database_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    """A new one: the planner also counts the pages that rows were in."""
+    with postgres_databases.database(is_new=True) as url:
+        yield url
 
 
 @contextmanager
