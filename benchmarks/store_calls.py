@@ -274,7 +274,8 @@ CALLS: Final = (
     _asked(_S.submit, _submit()),
     _asked(_S.submit, _submit(idempotency=Idempotency(key="new", body_sha256=b"x")), "with a key"),
     _asked(_S.submit, _submit(idempotency=Idempotency(key="new", body_sha256=b"x")), "with a key, again"),
-    _asked(_S.submit, _submit(OnBusy.INTERRUPT), "interrupting"),
+    # each that waits in the project is moved
+    _asked(_S.submit, _submit(OnBusy.INTERRUPT), "interrupting", most_blocks=5_000),
     _asked(_S.message, lambda at: _with(at.me, at.any())),
     _asked(_S.answer, lambda at: _with(at.me, at.project_id, at.submitted().user_message.id)),
     _asked(_S.active_answer, lambda at: _with(at.me, at.project_id)),
