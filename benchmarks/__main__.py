@@ -98,10 +98,12 @@ def report(
     ],
     page: Annotated[Path, typer.Option(help="The page that gets the table.", dir_okay=False)] = _PAGE,
 ) -> None:
-    """Write results into the page, between its two marks, and keep them beside it as JSON."""
+    """Write results into the page, between its two marks, and keep them beside it as JSON; what follows from them too."""
     found = joined([Results.read(path) for path in results])
     write_into(page, found)
     found.write(page.with_suffix(".json"))
+    if page == _PAGE:
+        paper()
 
 
 def main() -> None:

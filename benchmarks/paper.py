@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
-import typer
 
 from benchmarks.logs import Logs
 from benchmarks.report import write_between
@@ -229,8 +228,6 @@ def markdown(found: Costs) -> str:
     return "\n".join([*head, *(f"| {one.what} | {one.arithmetic} | {one.result} |" for one in lines(found))]) + "\n"
 
 
-def paper(
-    page: Annotated[Path, typer.Option(help="The page that gets the table.", dir_okay=False)] = PAGE,
-) -> None:
-    """Write what a million readers need, by what docs/performance*.json have, between the page's two marks."""
-    write_between(page, BEGIN, markdown(costs()))
+def paper() -> None:
+    """Write what a million readers need, by what docs/performance*.json have, into ARCHITECTURE.md."""
+    write_between(PAGE, BEGIN, markdown(costs()))
