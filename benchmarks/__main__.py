@@ -3,6 +3,11 @@
 python -m benchmarks [ROW…]             measures every row, or some; --help
 python -m benchmarks report RESULTS     writes what --json wrote into docs/performance.md
 python -m benchmarks curve              measures costs against load and draws them; --help
+python -m benchmarks plans              reads the plans of all that the store says, at a million messages; --help
+python -m benchmarks growth             what the store's questions cost as messages, projects and readers grow; --help
+python -m benchmarks logs               what logs take of Redis's memory, and what expiry gives back; --help
+python -m benchmarks scaling            the same load on more processes; --help
+python -m benchmarks paper              what a million readers need, by what was measured, into ARCHITECTURE.md
 """
 
 from __future__ import annotations
@@ -19,12 +24,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.curve import curve
+from benchmarks.growth import growth
+from benchmarks.logs import logs
 from benchmarks.machine import this_machine
 from benchmarks.measuring import allow_many_files
+from benchmarks.paper import paper
+from benchmarks.plans import plans
 from benchmarks.report import joined, show, write_into
 from benchmarks.results import Results
 from benchmarks.row import Bench, Row, Watch, run_row
 from benchmarks.rows import ROWS
+from benchmarks.scaling import scaling
 from dev.procfile import ROOT
 from tests.stack import StackStarter
 
@@ -88,17 +98,27 @@ def report(
     ],
     page: Annotated[Path, typer.Option(help="The page that gets the table.", dir_okay=False)] = _PAGE,
 ) -> None:
-    """Write results into the page, between its two marks, and keep them beside it as JSON."""
+    """Write results into the page, between its two marks, and keep them beside it as JSON; what follows from them too."""
     found = joined([Results.read(path) for path in results])
     write_into(page, found)
     found.write(page.with_suffix(".json"))
+    if page == _PAGE:
+        paper()
 
 
 def main() -> None:
     # whoever ends it wants its processes ended too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     allow_many_files()
-    others: dict[str, Callable[..., None]] = {"report": report, "curve": curve}
+    others: dict[str, Callable[..., None]] = {
+        "report": report,
+        "curve": curve,
+        "plans": plans,
+        "growth": growth,
+        "logs": logs,
+        "scaling": scaling,
+        "paper": paper,
+    }
     command = others.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if command is not None:
         del sys.argv[1]

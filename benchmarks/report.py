@@ -43,12 +43,17 @@ END: Final = "<!-- until here -->"
 
 def write_into(path: Path, results: Results) -> None:
     """Put the results between the two marks of a Markdown file. Raises `ValueError` where they are not there."""
+    write_between(path, BEGIN, markdown(results))
+
+
+def write_between(path: Path, begin: str, written: str) -> None:
+    """Put a text between a mark of its own and the next `END`. Raises `ValueError` where they are not there."""
     text = path.read_text(encoding="utf-8")
-    before, found, rest = text.partition(BEGIN)
+    before, found, rest = text.partition(begin)
     _, ended, after = rest.partition(END)
     if not (found and ended):
-        raise ValueError(f"{path} lacks the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{markdown(results)}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{path} lacks the lines {begin} and {END}")
+    path.write_text(f"{before}{begin}\n\n{written}\n{END}{after}", encoding="utf-8")
 
 
 def joined(several: Sequence[Results]) -> Results:
@@ -60,7 +65,7 @@ def joined(several: Sequence[Results]) -> Results:
 def markdown(results: Results) -> str:
     repeats = sorted({len(row.ours) for row in results.rows})
     lines = [
-        f"Measured {results.began_at[:10]}, {_range(repeats)} repeats of each side, on {_machine(results.machine)}.",
+        f"Measured {results.began_at[:10]}, {_range(repeats)} repeats of each side, on {machine_line(results.machine)}.",
         "The first number is the median; the least and the most stand in brackets.",
         "",
         "| row | what | reference | ours | the reference's | ratio | goal | met |",
@@ -109,7 +114,7 @@ def _figures(row: RowResult) -> str:
     return "; ".join(parts)
 
 
-def _machine(machine: Machine) -> str:
+def machine_line(machine: Machine) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
         f"{machine.cores} cores of an {machine.processor}, {machine.memory_gb:g} GB, Linux {machine.kernel}, "

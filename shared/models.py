@@ -159,6 +159,23 @@ class Message(Base):
         CheckConstraint("status IN ('pending', 'building') OR lease_owner IS NULL", name="final_unleased"),
         # a project's page of messages, newest first
         Index("ix_messages_page", "project_id", "id"),
+        # of it what did not succeed, or is of a kind that few are of: who asks for that alone reads nothing else
+        Index(
+            "ix_messages_page_ended",
+            "project_id",
+            "status",
+            "id",
+            postgresql_where=text("role = 'assistant' AND status IN ('error', 'cancelled')"),
+        ),
+        Index(
+            "ix_messages_page_kind",
+            "project_id",
+            "kind",
+            "id",
+            postgresql_where=text("kind IN ('status', 'tool_result', 'error')"),
+        ),
+        # what was put back in a project's queue since
+        Index("ix_messages_numbered", "project_id", "queue_number", postgresql_where=text("role = 'assistant'")),
         # who stands before a message; what a user has unfinished
         Index("ix_messages_queue", "project_id", "queue_number", postgresql_where=text("status = 'pending'")),
         Index(
@@ -360,7 +377,9 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_keys"
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    project_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
     key: Mapped[str] = mapped_column(Text, primary_key=True)
     body_sha256: Mapped[bytes] = mapped_column(LargeBinary)
     assistant_message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)

@@ -6,7 +6,7 @@ import select
 import subprocess
 import sys
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
@@ -18,6 +18,15 @@ _ANSWERS_WITHIN_S: Final = 120.0
 
 class ProgramFailed(Exception):
     """A program ended, or what it was asked for went wrong; the text says how."""
+
+
+class Asked(Protocol):
+    """A running program, or several as one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def ask(self, do: str, /, **request: Any) -> Any: ...
 
 
 class Program:

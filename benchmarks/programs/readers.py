@@ -5,9 +5,10 @@ one read(2) and a match of the event's first bytes. Each reader checks what it i
 what a merged delta stands for. The first reader keeps all that it was told.
 
 Requests:
-    open    {kind: socket | redis | hub | sse | sse-get, host, port, token?, wanted: [[path or channel, readers], …]}
+    open    {kind: socket | redis | hub | sse | sse-get, host, port, token?, wanted: [[path or channel, readers], …],
+             body?, content_type?}
             `redis`: a connection for each reader; `hub`: one for all of them, as the relay has; `sse`: Server-Sent Events
-            in answer to a POST, or to a GET (`sse-get`), which are counted and no more
+            in answer to a POST of `body`, or to a GET (`sse-get`), which are counted and no more
     until   {events, timeout_s}   waits until all readers together were told so many events since `open`
     counts  {}
     kept    {}                    what the first reader was told, as text
@@ -161,10 +162,23 @@ class SseReader(Reader):
 
     __slots__ = ("_tail",)
 
-    def __init__(self, readers: Readers, sock: socket.socket, name: str, *, host: str, method: str) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        sock: socket.socket,
+        name: str,
+        *,
+        host: str,
+        method: str,
+        body: str = "",
+        content_type: str | None = None,
+    ) -> None:
         super().__init__(readers, sock, name)
         self._tail = b""
-        sock.sendall(f"{method} {name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())
+        kind = "" if content_type is None else f"Content-Type: {content_type}\r\n"
+        sock.sendall(
+            f"{method} {name} HTTP/1.1\r\nHost: {host}\r\n{kind}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
 
     def feed(self, data: bytes) -> None:
         if not self.is_open:
@@ -266,7 +280,8 @@ class Readers:
             elif where["kind"] == "redis":
                 reader = RedisReader(self, sock, name)
             elif where["kind"] == "sse":
-                reader = SseReader(self, sock, name, host=where["host"], method="POST")
+                body, kind = where.get("body", ""), where.get("content_type")
+                reader = SseReader(self, sock, name, host=where["host"], method="POST", body=body, content_type=kind)
             elif where["kind"] == "sse-get":
                 reader = SseReader(self, sock, name, host=where["host"], method="GET")
             else:

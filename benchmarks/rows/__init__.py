@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks.row import Row
+from benchmarks.rows.agent_servers import AGNO, LANGGRAPH
 from benchmarks.rows.append import APPEND
 from benchmarks.rows.first_token import FIRST_TOKEN
 from benchmarks.rows.idle_sockets import IDLE_SOCKETS
@@ -26,6 +27,8 @@ ROWS: Final[dict[str, Row]] = {
         FIRST_TOKEN,
         WHOLE_PATH,
         WHOLE_PATH_RESUMED,
+        AGNO,
+        LANGGRAPH,
         START_RATE,
         APPEND,
         REPLAY,

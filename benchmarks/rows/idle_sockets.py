@@ -5,18 +5,20 @@ Processes are started anew for each measurement: memory that was freed is not gi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 from uuid import uuid4
 
+import msgspec
 import redis
 
-from benchmarks.measuring import memory_bytes
+from benchmarks.measuring import Meter, memory_bytes
 from benchmarks.programs.program import Program
 from benchmarks.references.installing import HERE, python_of
 from benchmarks.references.running import running
-from benchmarks.results import Measure, Sample
+from benchmarks.results import Figures, Measure, Sample
 from benchmarks.row import Bench, Row, Sides
 from benchmarks.rows.relay import ROOMY, pending_messages, socket_paths, socket_server, told
 from dev.embedded import free_port
@@ -30,7 +32,7 @@ _WARM: Final = 50
 @contextmanager
 def _idle_sockets(bench: Bench) -> Iterator[Sides]:
     channels, each = bench.size(500, 5), 20
-    theirs = bench.size(2_000, 20)
+    theirs, watched_s = bench.size(2_000, 20), bench.size(10, 1)
     python = python_of("flask_sock")
     stack = bench.stacks(webs=1, workers=0, sweepers=0, own_postgres=True, own_valkey=True, settings=ROOMY)
     with ExitStack() as exits:
@@ -49,7 +51,21 @@ def _idle_sockets(bench: Bench) -> Iterator[Sides]:
                 before = memory_bytes(stack.pid("web-1"))
                 opened = readers.ask("open", **server, wanted=idle)
                 told(readers, opened)
-                return _sample(opened, before, memory_bytes(stack.pid("web-1")))
+                sample = _sample(opened, before, memory_bytes(stack.pid("web-1")))
+                return msgspec.structs.replace(sample, figures={**sample.figures, **quiet()})
+
+        def quiet() -> Figures:
+            """What comparing them with the stores costs while nothing comes."""
+            assert stack.postgres is not None
+            assert stack.valkey is not None
+            pids = {"web": stack.pid("web-1"), "Postgres": stack.postgres.pid, "Redis": stack.valkey.pid}
+            meter = Meter(pids)
+            time.sleep(watched_s)
+            costs, seconds = meter.costs(), meter.seconds
+            return {
+                f"{name} CPU a second and message watched, µs": 1e6 * cost.cpu_s / seconds / channels
+                for name, cost in costs.items()
+            }
 
         def reference() -> Sample:
             port = free_port()

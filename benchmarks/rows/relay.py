@@ -111,9 +111,9 @@ def measured(
     return measure
 
 
-def socket_server(stack: Stack, token: str) -> dict[str, Any]:
-    """Where the program `readers` finds the stack's sockets."""
-    host, _, port = stack.urls[0].removeprefix("http://").partition(":")
+def socket_server(stack: Stack, token: str, *, web: int = 0) -> dict[str, Any]:
+    """Where the program `readers` finds the sockets of one of the stack's web processes."""
+    host, _, port = stack.urls[web].removeprefix("http://").partition(":")
     return {"kind": "socket", "host": host, "port": int(port), "token": token}
 
 

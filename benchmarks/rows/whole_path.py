@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from benchmarks.measuring import Meter
-from benchmarks.programs.program import Program
+from benchmarks.programs.program import Asked, Program
 from benchmarks.references.installing import node_directory_of
 from benchmarks.references.running import running
 from benchmarks.results import Measure, Sample
@@ -89,7 +89,7 @@ def _whole_path(bench: Bench, *, is_resumed: bool) -> Iterator[Sides]:
 
 
 def measured(
-    model: Program, readers: Program, parts: Mapping[str, int], beside: Mapping[str, int], window_s: float
+    model: Program, readers: Asked, parts: Mapping[str, int], beside: Mapping[str, int], window_s: float
 ) -> Callable[[], Sample]:
     """What a delta costs all of `parts` together; what it costs those `beside` is told too."""
 
@@ -124,7 +124,7 @@ def _answered(valkey: EmbeddedValkey, count: int) -> bool:
         client.close()
 
 
-def _quiet(readers: Program) -> dict[str, Any]:
+def _quiet(readers: Asked) -> dict[str, Any]:
     """The counts once nothing more is told."""
     counts: dict[str, Any] = readers.ask("counts")
     while True:

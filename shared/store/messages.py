@@ -223,6 +223,8 @@ class MessageStore(Transactions):
             theirs.append(Message.id < before)
         if status is not None:
             theirs.append(Message.status == status)
+            if status is not MessageStatus.SUCCESS:  # the users' own succeed; the indexes of what does not say so
+                theirs.append(Message.role == Role.ASSISTANT)
         if kind is not None:
             theirs.append(Message.kind == kind)
         newest = Message.id.desc()

@@ -7,9 +7,9 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Float, cast, func, select
+from sqlalchemy import Connection, Float, cast, func, select, union_all
 
-from shared.lifecycle import MessageStatus, Role
+from shared.lifecycle import FINAL, UNFINISHED, MessageStatus, Role
 from shared.models import Message, Project
 from shared.store.transactions import Transactions
 
@@ -72,14 +72,13 @@ class StatsStore(Transactions):
         with self._moment() as connection:
             until: datetime = connection.execute(select(func.now())).scalar_one()
             since = until - window
-            theirs = (Message.role == Role.ASSISTANT, Message.enqueued_at >= since)
+            theirs = _since(since)
             by_status = [
                 StatusCount(status=row.status, code=row.error_code, count=row.found)
                 for row in connection.execute(
-                    select(Message.status, Message.error_code, func.count().label("found"))
-                    .where(*theirs)
-                    .group_by(Message.status, Message.error_code)
-                    .order_by(func.count().desc(), Message.status, Message.error_code)
+                    select(theirs.c.status, theirs.c.error_code, func.count().label("found"))
+                    .group_by(theirs.c.status, theirs.c.error_code)
+                    .order_by(func.count().desc(), theirs.c.status, theirs.c.error_code)
                 )
             ]
             queued, first_token, total = _percentiles(connection, theirs)
@@ -96,19 +95,43 @@ class StatsStore(Transactions):
             )
 
 
-_TOKENS: Final = func.coalesce(func.sum(Message.total_tokens), 0).label("tokens")
+def _since(moment: datetime) -> Any:
+    """The answers that were asked for since then: what ended since, and what is unfinished, of which each has an index.
+
+    What was asked for since then has not ended before it.
+    """
+    columns = (
+        Message.project_id,
+        Message.status,
+        Message.error_code,
+        Message.model,
+        Message.total_tokens,
+        Message.timing,
+    )
+    theirs = (Message.role == Role.ASSISTANT, Message.enqueued_at >= moment)
+    parts = [
+        select(*columns).where(
+            *theirs, Message.status.in_(FINAL), Message.status == status, Message.updated_at >= moment
+        )
+        for status in sorted(FINAL)
+    ]
+    return union_all(*parts, select(*columns).where(*theirs, Message.status.in_(UNFINISHED))).subquery()
 
 
-def _percentiles(connection: Connection, theirs: tuple[Any, ...]) -> list[Percentiles]:
+def _tokens(theirs: Any) -> Any:
+    return func.coalesce(func.sum(theirs.c.total_tokens), 0).label("tokens")
+
+
+def _percentiles(connection: Connection, theirs: Any) -> list[Percentiles]:
     columns: list[Any] = []
     for name in _TIMINGS:
-        value = cast(Message.timing.op("->>")(name), Float)
+        value = cast(theirs.c.timing.op("->>")(name), Float)
         columns.append(func.count(value).label(f"{name}_count"))
         columns += [
             func.percentile_cont(share).within_group(value).label(f"{name}_{number}")
             for number, share in enumerate(_SHARES)
         ]
-    row = connection.execute(select(*columns).where(*theirs)).one()._mapping
+    row = connection.execute(select(*columns)).one()._mapping
 
     def shown(name: str, number: int) -> int | None:
         value = row[f"{name}_{number}"]
@@ -120,23 +143,27 @@ def _percentiles(connection: Connection, theirs: tuple[Any, ...]) -> list[Percen
     ]
 
 
-def _by_model(connection: Connection, theirs: tuple[Any, ...]) -> list[ModelFigures]:
+def _by_model(connection: Connection, theirs: Any) -> list[ModelFigures]:
+    tokens = _tokens(theirs)
     rows = connection.execute(
-        select(Message.model, func.count().label("messages"), _TOKENS)
-        .where(*theirs)
-        .group_by(Message.model)
-        .order_by(_TOKENS.desc(), Message.model)
+        select(theirs.c.model, func.count().label("messages"), tokens)
+        .group_by(theirs.c.model)
+        .order_by(tokens.desc(), theirs.c.model)
     )
     return [ModelFigures(model=row.model, messages=row.messages, tokens=row.tokens) for row in rows]
 
 
-def _projects(connection: Connection, theirs: tuple[Any, ...]) -> list[ProjectFigures]:
-    rows = connection.execute(
-        select(Project.id, Project.name, func.count().label("messages"), _TOKENS)
-        .join(Message, Message.project_id == Project.id)
-        .where(*theirs)
-        .group_by(Project.id)
-        .order_by(func.count().desc(), Project.id)
+def _projects(connection: Connection, theirs: Any) -> list[ProjectFigures]:
+    most = (
+        select(theirs.c.project_id, func.count().label("messages"), _tokens(theirs))
+        .group_by(theirs.c.project_id)
+        .order_by(func.count().desc(), theirs.c.project_id)
         .limit(MOST_PROJECTS)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(Project.id, Project.name, most.c.messages, most.c.tokens)
+        .join(most, most.c.project_id == Project.id)
+        .order_by(most.c.messages.desc(), Project.id)
     )
     return [ProjectFigures(id=row.id, name=row.name, messages=row.messages, tokens=row.tokens) for row in rows]

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Text, and_, cast, func, or_, select, tuple_
+from sqlalchemy import Connection, Row, Text, Uuid, and_, cast, column, func, or_, select, union
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from shared.lifecycle import UNFINISHED, MemberRole, Role
 from shared.models import ComponentJob, DocumentVersion, Member, Message, Project, User
@@ -32,8 +33,15 @@ class WatchStore(Transactions):
         """Those of the pairs of project and user that are members."""
         if not pairs:
             return frozenset()
-        query = select(Member.project_id, Member.user_id).where(
-            tuple_(Member.project_id, Member.user_id).in_(list(pairs))
+        projects, users = zip(*pairs, strict=True)
+        # as two arrays: a list of thousands of pairs is a condition that Postgres refuses as too deep
+        wanted = (
+            func.unnest(cast(list(projects), ARRAY(Uuid)), cast(list(users), ARRAY(Uuid)))
+            .table_valued(column("project_id", Uuid), column("user_id", Uuid))
+            .render_derived()
+        )
+        query = select(Member.project_id, Member.user_id).join(
+            wanted, and_(Member.project_id == wanted.c.project_id, Member.user_id == wanted.c.user_id)
         )
         with self._statement() as connection:
             return frozenset((row.project_id, row.user_id) for row in connection.execute(query))
@@ -62,13 +70,7 @@ class WatchStore(Transactions):
             if since is None:
                 return ProjectNews(state=state, jobs=found)
             changes, all_changes = _changes(connection, project_id, since.version)
-            theirs = [Message.project_id == project_id]
-            if since.message_id is not None:
-                retried = Message.queue_number > since.queue_number
-                theirs.append(or_(Message.id > since.message_id, retried))
-            sizes = connection.execute(
-                select(Message.id, MESSAGE_BYTES).where(*theirs).order_by(Message.id).limit(MOST_NEWS + 1)
-            ).all()
+            sizes = connection.execute(_news(project_id, since)).all()
             count = min(fitting((row.size for row in sizes), MOST_NEWS_BYTES), MOST_NEWS)
             rows: Sequence[Row[Any]] = ()
             if count:
@@ -83,6 +85,26 @@ class WatchStore(Transactions):
                 messages=tuple(message_records(connection, rows)),
                 is_whole=all_changes and count == len(sizes),
             )
+
+
+def _news(project_id: UUID, since: Since) -> Any:
+    """The ids and sizes of a project's first messages that a reader lacks: those that are new, and those that were retried.
+
+    One question for each, which an index answers: together they would be answered by a look at every message.
+    """
+    theirs = Message.project_id == project_id
+    new = select(Message.id).where(theirs)
+    if since.message_id is not None:
+        new = new.where(Message.id > since.message_id)
+    retried = select(Message.id).where(
+        theirs, Message.role == Role.ASSISTANT, Message.queue_number > since.queue_number
+    )
+    lacking = union(_first(new, Message.id), _first(retried, Message.queue_number)).subquery()
+    return _first(select(Message.id, MESSAGE_BYTES).where(Message.id.in_(select(lacking.c.id))), Message.id)
+
+
+def _first(query: Any, by: Any) -> Any:
+    return query.order_by(by).limit(MOST_NEWS + 1)
 
 
 def _states(connection: Connection, project_ids: Collection[UUID]) -> dict[UUID, ProjectState]:

@@ -71,6 +71,22 @@ def test_going_up_twice_changes_nothing(database_url: str) -> None:
     command.check(migrate.config(database_url))
 
 
+def test_an_index_that_was_made_by_hand_beforehand_is_taken_as_it_is(empty_database_url: str) -> None:
+    """So that writers of a large table are not held up while a migration makes it."""
+    migrate.upgrade(empty_database_url, "0009")
+    engine = create_engine(sqlalchemy_url(empty_database_url), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_messages_numbered ON messages (project_id, queue_number)"
+                " WHERE role = 'assistant'"
+            )
+        )
+    engine.dispose()
+    migrate.upgrade(empty_database_url)
+    command.check(migrate.config(empty_database_url))
+
+
 def test_several_releases_at_once_all_come_to_an_end(empty_database_url: str) -> None:
     """Each waits for the one before it, and but the first finds nothing to do."""
     program = "import os; from shared import migrate; migrate.upgrade(os.environ['DATABASE_URL'])"

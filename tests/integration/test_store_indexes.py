@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from shared.batches import BatchFilter
-from shared.lifecycle import ErrorCode, MessageStatus, OnBusy
+from shared.lifecycle import ErrorCode, MessageKind, MessageStatus, OnBusy
 from shared.outcomes import Failed
-from shared.records import Message
+from shared.records import Message, Since
 from shared.store import Store, Wanted
 from tests.databases import PostgresDatabases
 from tests.integration.store_parts import LIMITS, MAX_TRIES, Scene
@@ -103,7 +103,7 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
     ),
     "what a batch is made of": (
         lambda scene: scene.store.start_batch(BatchFilter(status=MessageStatus.CANCELLED), rate=None, asked_by="ops"),
-        "ix_messages_ended|ix_messages_failed",
+        "ix_messages_ended|ix_messages_page_ended",
     ),
     "which messages of batches have ended": (lambda scene: scene.store.note_batches(), "pk_messages|ix_batches"),
     "the longest wait": (lambda scene: scene.store.longest_wait_s(), "ix_messages_claimable"),
@@ -126,6 +126,20 @@ _QUESTIONS: Final[dict[str, tuple[Callable[[Scene], object], str]]] = {
     "a page of messages": (
         lambda scene: scene.store.messages(scene.principal, scene.project_id, limit=20),
         "ix_messages_page|pk_messages",
+    ),
+    "a page of what was cancelled": (
+        lambda scene: scene.store.messages(scene.principal, scene.project_id, limit=20, status=MessageStatus.CANCELLED),
+        "ix_messages_page_ended",
+    ),
+    "a page of what a tool's effect ended": (
+        lambda scene: scene.store.messages(scene.principal, scene.project_id, limit=20, kind=MessageKind.TOOL_RESULT),
+        "ix_messages_page_kind",
+    ),
+    "what a project's watchers lack": (
+        lambda scene: scene.store.project_news(
+            scene.project_id, Since(version=1, message_id=scene.message(), queue_number=10)
+        ),
+        "ix_messages_numbered",
     ),
     "a reader's rows": (lambda scene: scene.store.reader_rows([scene.project_id]), "pk_messages"),
     "what a project's watchers compare": (

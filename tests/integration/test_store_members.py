@@ -190,3 +190,11 @@ def _waiting(engine: Engine) -> int:
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
         return int(connection.execute(text(waiting)).scalar_one())
+
+
+def test_as_many_readers_as_a_web_process_has_are_asked_about_at_once(scene: Scene) -> None:
+    """Each of another user: the answer is who of them is a member, however many are asked about."""
+    boris = member(scene, VIEWER)
+    members = {(scene.project_id, boris.user_id), (scene.project_id, scene.principal.user_id)}
+    strangers = {(scene.project_id, uuid.uuid4()) for _ in range(20_000)}
+    assert scene.store.members_among(members | strangers) == members
