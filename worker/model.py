@@ -22,6 +22,9 @@ from worker.assembler import MalformedStream, ProviderLine
 
 MOST_CONNECTIONS: Final = 2000
 READ_OUT_S: Final = 0.1
+MOST_ERROR_BYTES: Final = 64 * 1024
+"""Of what a provider says about a refusal; the rest is not read."""
+_TOLD_OF_AN_ERROR: Final = ("content-type", "retry-after", "retry-after-ms", "x-request-id")
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +55,10 @@ class Model:
             base_url=base_url,
             max_retries=0,
             timeout=httpx2.Timeout(silence_s, connect=connect_timeout_s, pool=connect_timeout_s),
-            http_client=openai.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=100)
+            http_client=_Client(
+                limits=httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=100),
+                # the address is the operator's: no provider sends the key and a conversation elsewhere
+                follow_redirects=False,
             ),
         )
 
@@ -101,6 +106,63 @@ class Model:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+class _Client(openai.DefaultAioHttpClient):
+    """The SDK's client, with `_Guarded` around each way out: the direct one, and those through the environment's proxies."""
+
+    def _init_transport(self, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
+        return _Guarded(super()._init_transport(*args, **options))
+
+    def _init_proxy_transport(self, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
+        return _Guarded(super()._init_proxy_transport(*args, **options))
+
+
+class _Guarded(httpx2.AsyncBaseTransport):
+    """A way to a provider that is trusted with nothing: it sets no cookies, which one conversation would bear to the next and
+    which would grow, and of a refusal so much is read as it takes to understand it, unpacked by nobody."""
+
+    def __init__(self, way: Any) -> None:
+        """`way`: the SDK's transport over aiohttp."""
+        self._way = way
+        way.client = lambda: aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=MOST_CONNECTIONS, ssl=way.ssl_context, keepalive_timeout=way.limits.keepalive_expiry
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            response: httpx2.Response = await self._way.handle_async_request(request)
+        except ValueError as error:  # of a head that is no text
+            raise httpx2.RemoteProtocolError("the provider's head cannot be read", request=request) from error
+        response.headers.pop("set-cookie", None)
+        if response.is_success:
+            return response
+        headers = {name: response.headers[name] for name in _TOLD_OF_AN_ERROR if name in response.headers}
+        packed = response.headers.get("content-encoding", "identity").lower() != "identity"
+        try:
+            said = b"" if packed else await _beginning(response)
+        finally:
+            await response.aclose()
+        return httpx2.Response(response.status_code, headers=headers, content=said, request=request)
+
+    async def aclose(self) -> None:
+        await self._way.aclose()
+
+
+async def _beginning(response: httpx2.Response) -> bytes:
+    """The first `MOST_ERROR_BYTES` of the body, or as many as came of one that breaks off."""
+    said = bytearray()
+    try:
+        async for piece in response.aiter_raw():
+            said += piece
+            if len(said) >= MOST_ERROR_BYTES:
+                break
+    except (httpx2.TransportError, aiohttp.ClientError, OSError):
+        pass
+    return bytes(said[:MOST_ERROR_BYTES])
 
 
 def _took_too_long(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ of deltas run on the worker's event loop.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import time
@@ -34,6 +35,8 @@ from worker.tools import Situation
 
 _log = logging.getLogger(__name__)
 
+_LARGE_BYTES: Final = 8 * 1024
+"""After a piece of so many bytes other streams have their turn: where more is there already, the next one does not wait."""
 _SHOWN_OF_CUT: Final = 1000
 """Characters that are kept of a call's arguments which were too long."""
 
@@ -264,6 +267,8 @@ class Turn(Held):
                 for output in assembler.feed(data):
                     publisher.text(between + output.content)
                     between = ""
+                if len(data) >= _LARGE_BYTES:
+                    await asyncio.sleep(0)
                 for failure in (publisher.failure, assembler.failure):
                     if failure is not None:
                         raise failure
