@@ -22,6 +22,7 @@ from shared.metrics import AttemptReason
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.patching import PatchLimits
 from shared.records import Claim, Context, Ending, StoredCall, StoredRound, ToolEffect
+from shared.store import WITHDRAWN
 from shared.store.messages import joined
 from worker import telling
 from worker.assembler import Assembler, DraftCall
@@ -31,7 +32,7 @@ from worker.model import ModelRequest, ProviderFailed, read_out
 from worker.prompts import conversation
 from worker.retry import pauses
 from worker.stopwatch import Stopwatch
-from worker.tools import Situation
+from worker.tools import Situation, refusal
 
 _log = logging.getLogger(__name__)
 
@@ -365,7 +366,7 @@ class Turn(Held):
             version = effect.call.version or version
 
     def _run_call(self, round_: int, index: int, call: StoredCall, version: int) -> ToolEffect:
-        started = _started(call)
+        started, may_act = _started(call), self._look(lambda: self._store.may_act(self._lease))
 
         async def tell_start() -> None:
             self.publisher.tool_start(started)
@@ -379,7 +380,7 @@ class Turn(Held):
             document_version=version,
             limits=self._limits,
         )
-        prepared = self._workshop.tools.prepare(call, situation)
+        prepared = self._workshop.tools.prepare(call, situation) if may_act else refusal(WITHDRAWN)
         told_as = self.publisher.next_id
         effect = self._insist(
             lambda: self._store.commit_effect(self._lease, round_, index, call, prepared, last_event_id=told_as)
