@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +13,7 @@ from sqlalchemy import NullPool, create_engine, text
 
 from shared.engine import sqlalchemy_url
 from tests.browser.site import STEP_TIMEOUT_MS, Site, Watched
+from tests.listening import Listener, listening
 from tests.stack import Stack
 from worker.compiler import REMOTION
 
@@ -159,49 +157,6 @@ def test_a_broken_component_is_repaired(site: Site, open_project: Callable[..., 
 # What a hostile component cannot do
 
 
-class Listener:
-    """Sockets that a hostile component would reach: they note every connection, with its first bytes, and every datagram."""
-
-    def __init__(self) -> None:
-        self.heard: list[bytes] = []
-        self._tcp = socket.create_server(("127.0.0.1", 0))
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self.port, self.udp_port = self._tcp.getsockname()[1], self._udp.getsockname()[1]
-        self._threads = [threading.Thread(target=target) for target in (self._accept, self._receive)]
-        for thread in self._threads:
-            thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._tcp.accept()
-            with closing(connection):
-                connection.settimeout(2)
-                try:
-                    data = connection.recv(100)
-                except OSError:
-                    data = b""
-            if data == b"end":
-                return
-            self.heard.append(b"TCP " + data)
-
-    def _receive(self) -> None:
-        while (data := self._udp.recv(2000)) != b"end":
-            self.heard.append(b"UDP " + data[:8])
-
-    def close(self) -> list[bytes]:
-        """Everything that came, once what was on its way is there."""
-        with socket.create_connection(("127.0.0.1", self.port)) as connection:
-            connection.sendall(b"end")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
-            end.sendto(b"end", ("127.0.0.1", self.udp_port))
-        for thread in self._threads:
-            thread.join()
-        self._tcp.close()
-        self._udp.close()
-        return self.heard
-
-
 ATTEMPTS = {
     "fetch": "await fetch(E)",
     "xhr": "const x = new XMLHttpRequest(); x.open('GET', E); x.send()",
@@ -271,10 +226,8 @@ def put_bundle(stack: Stack, job_id: str | None, bundle: str) -> None:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    made = Listener()
-    yield made
-    if made._tcp.fileno() != -1:
-        made.close()
+    with listening() as made:
+        yield made
 
 
 def previewed(building: Stack, site: Site, watched: Watched, listener: Listener, attempts: dict[str, str]) -> Locator:
