@@ -6,7 +6,7 @@ A server that the attempts name must hear nothing, and the browser must not even
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
