@@ -7,6 +7,7 @@ validates a model of each chunk. Its own retries are off: they cover the time be
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -15,6 +16,8 @@ import aiohttp
 import httpx2
 import msgspec
 import openai
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import BadHttpMessage
 
 from shared.errors import ChatrelayError
 from shared.lifecycle import ErrorCode
@@ -24,6 +27,8 @@ MOST_CONNECTIONS: Final = 2000
 READ_OUT_S: Final = 0.1
 MOST_ERROR_BYTES: Final = 64 * 1024
 """Of what a provider says about a refusal; the rest is not read."""
+MOST_EARLY_HEADS: Final = 16
+"""Of those that announce an answer (RFC 9110, section 15.2) before its own."""
 _TOLD_OF_AN_ERROR: Final = ("content-type", "retry-after", "retry-after-ms", "x-request-id")
 
 
@@ -126,7 +131,7 @@ class _Guarded(httpx2.AsyncBaseTransport):
         """`way`: the SDK's transport over aiohttp."""
         self._way = way
         way.client = lambda: aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=_Connector(
                 limit=MOST_CONNECTIONS, ssl=way.ssl_context, keepalive_timeout=way.limits.keepalive_expiry
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -150,6 +155,26 @@ class _Guarded(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._way.aclose()
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory: Any = functools.partial(_Connection, loop=self._loop)
+
+
+class _Connection(ResponseHandler):
+    """Given up once the server sends head after head: aiohttp takes any number of those that come before an answer's own."""
+
+    _heads = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        self._heads = self._heads + 1 if data[0].code < 200 else 0
+        if self._heads <= MOST_EARLY_HEADS:
+            super().feed_data(data, size)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+            self.set_exception(BadHttpMessage("one head after the other"))
 
 
 async def _beginning(response: httpx2.Response) -> bytes:

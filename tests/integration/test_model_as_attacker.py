@@ -98,6 +98,7 @@ ENDLESS: Final = {
     "indexes of calls": Case(endless(fragments(1000)), ErrorCode.DEADLINE, SOON),
     "arguments": Case(endless(fragments(1, function={"arguments": "x" * 1000})), ErrorCode.DEADLINE, SOON),
     "a call's name": Case(endless(fragments(1, function={"name": "x" * 1000})), ErrorCode.DEADLINE, SOON),
+    "early heads": Case(endless(b"HTTP/1.1 100 Continue\r\n\r\n", before=b""), ErrorCode.STREAM_BROKEN),
     "header lines": Case(endless(b"X: y\r\n", before=b"HTTP/1.1 200 OK\r\n"), ErrorCode.STREAM_BROKEN),
     "one header line": Case(endless(MEGABYTE, before=b"HTTP/1.1 200 OK\r\nX: "), ErrorCode.STREAM_BROKEN),
     "what 500 is about": Case(endless(MEGABYTE, before=head("500 No")), ErrorCode.PROVIDER_UNAVAILABLE),
@@ -162,6 +163,9 @@ BROKEN: Final = {
 }  # fmt: skip
 
 ODD: Final = {
+    "some early heads": Case(
+        raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", HEAD, *text("Hi."), STOP), "Hi."
+    ),
     "pictures for a type": Case(raw(head("200 OK", "Content-Type: image/png"), *text("Hi."), STOP), "Hi."),
     "reasons that nobody knows": Case(answer(*text("Hi."), chunk(finish="x" * 10_000)), "Hi."),
     "an empty reason": Case(answer(*text("Hi."), chunk(finish="")), ErrorCode.STREAM_INCOMPLETE),
