@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -53,6 +53,10 @@ class ProviderLine(Exception):
         self.code = code
 
 
+MOST_PARTS: Final = 1024
+"""Of one line: its choices, its fragments of calls."""
+
+
 class _Function(msgspec.Struct):
     name: str | None = None
     arguments: str | None = None
@@ -67,7 +71,7 @@ class _CallFragment(msgspec.Struct):
 class _Delta(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
-    tool_calls: list[_CallFragment] | None = None
+    tool_calls: Annotated[list[_CallFragment], msgspec.Meta(max_length=MOST_PARTS)] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -76,9 +80,11 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    """Figures, or whatever a server takes for one: no answer fails for that."""
+
+    prompt_tokens: Any = 0
+    completion_tokens: Any = 0
+    total_tokens: Any = 0
 
 
 class _Error(msgspec.Struct):
@@ -87,7 +93,7 @@ class _Error(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
+    choices: Annotated[list[_Choice], msgspec.Meta(max_length=MOST_PARTS)] | None = None
     usage: _Usage | None = None
     error: _Error | str | None = None
 
@@ -95,6 +101,9 @@ class _Chunk(msgspec.Struct):
 _decoder: Final = msgspec.json.Decoder(_Chunk)
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+MAX_STREAM_BYTES: Final = 128 * 1024 * 1024
+"""Of one answer on the wire: a megabyte of text, a token a line, has half of it. This ends what carries neither text nor
+calls, which have limits of their own."""
 MAX_NAME_CHARS: Final = 200
 MOST_TOKENS: Final = 1_000_000_000
 """Of one answer, so that no provider's figure overflows a sum of ours."""
@@ -172,7 +181,9 @@ class Assembler:
         self._refusal = _Pieces()
         self._calls: list[_Writing] = []
         self._by_index: dict[int, _Writing | None] = {}
-        self._rest = b""
+        self._rest = bytearray()
+        """A line whose end has not come."""
+        self._bytes = 0
 
     @property
     def calls(self) -> list[DraftCall]:
@@ -181,16 +192,27 @@ class Assembler:
 
     def feed(self, data: bytes) -> list[Output]:
         """The text in `data`, up to where the stream broke: see `failure`."""
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        outputs = self._take_lines(lines)
+        self._bytes += len(data)
+        if self._bytes > MAX_STREAM_BYTES:
+            self._break(MalformedStream("a stream without an end"))
+        if self.failure is not None:
+            return []
+        end = data.rfind(b"\n")
+        # what came before is not looked at again for each piece of a long line
+        if end < 0:
+            self._rest += data
+            outputs = []
+        else:
+            lines = (bytes(self._rest) + data[:end]).split(b"\n")
+            self._rest = bytearray(data[end + 1 :])
+            outputs = self._take_lines(lines)
         if len(self._rest) > MAX_LINE_BYTES:
             self._break(MalformedStream("a line without an end"))
         return outputs
 
     def end(self) -> list[Output]:
         """The stream is over; its last line may lack its end."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return self._take_lines([rest])
 
     def _take_lines(self, lines: Sequence[bytes]) -> list[Output]:
@@ -198,7 +220,9 @@ class Assembler:
         for line in lines:
             if self.failure is not None:
                 break
-            if line.startswith(b"data:"):
+            if len(line) > MAX_LINE_BYTES:
+                self._break(MalformedStream("a line that is too long"))
+            elif line.startswith(b"data:"):
                 try:
                     self._take(line[5:].strip(), outputs)
                 except (MalformedStream, ProviderLine) as failure:
@@ -208,7 +232,7 @@ class Assembler:
     def _break(self, failure: MalformedStream | ProviderLine) -> None:
         if self.failure is None:
             self.failure = failure
-        self._rest = b""
+        self._rest = bytearray()
 
     def _take(self, payload: bytes, outputs: list[Output]) -> None:
         if payload == b"[DONE]":
@@ -259,7 +283,8 @@ class Assembler:
         if known is not None and not (fragment.id and known.call_id and fragment.id != known.call_id):
             return known
         if len(self._calls) >= self._max_calls:
-            self._by_index[fragment.index] = None
+            if fragment.index in self._by_index:
+                self._by_index[fragment.index] = None  # what follows under it is the other call's
             return None
         made = self._by_index[fragment.index] = _Writing(fragment.id, self._max_arguments_bytes)
         self._calls.append(made)
@@ -276,8 +301,8 @@ def _fitting(text: str, room: int) -> tuple[str, int]:
     return fitting, len(fitting.encode())
 
 
-def _tokens(told: int) -> int:
-    return min(max(told, 0), MOST_TOKENS)
+def _tokens(told: object) -> int:
+    return min(max(told, 0), MOST_TOKENS) if type(told) is int else 0
 
 
 def _decode(payload: bytes) -> _Chunk:

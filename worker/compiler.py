@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -36,6 +37,25 @@ ABANDONED_S: Final = 600.0
 """So old is no directory in which a step still runs."""
 MOST_PROBLEMS: Final = 12
 MOST_OUTPUT_BYTES: Final = 4 * 1024 * 1024
+
+
+def anything_but(names: Collection[str]) -> str:
+    """A regular expression of every text that is none of `names`.
+
+    The linter's expressions cannot look ahead, and its lists of names are file patterns, to which ``https://…/react`` is
+    `react` as well.
+    """
+
+    def after(beginning: str) -> str:
+        following = sorted({name[len(beginning)] for name in names if name.startswith(beginning) and name != beginning})
+        ways = [f"[^{re.escape(''.join(following))}](?s:.)*" if following else "(?s:.)+"]
+        ways += (re.escape(character) + after(beginning + character) for character in following)
+        if beginning not in names:
+            ways.append("")
+        return f"(?:{'|'.join(ways)})"
+
+    return f"^{after('')}$"
+
 
 _PREFIX: Final = "chatrelay-component-"
 _IMPORTABLE: Final = f"Only {' and '.join(MODULES)} can be imported."
@@ -61,7 +81,7 @@ _SOURCE_CHECK: Final = {
                         "message": f"It has {', '.join(REMOTION)}.",
                     }
                 ],
-                "patterns": [{"group": ["*", *(f"!{name}" for name in MODULES)], "message": _IMPORTABLE}],
+                "patterns": [{"regex": anything_but(MODULES), "caseSensitive": True, "message": _IMPORTABLE}],
             },
         ],
         "no-undef": "error",
@@ -79,7 +99,7 @@ _BUNDLE_CHECK: Final = {
         **_RULES,
         "no-restricted-imports": [
             "error",
-            {"patterns": [{"group": ["*", *(f"!{name}" for name in (*MODULES, "react/jsx-runtime"))]}]},
+            {"patterns": [{"regex": anything_but((*MODULES, "react/jsx-runtime")), "caseSensitive": True}]},
         ],
     },
 }
@@ -88,16 +108,19 @@ _TRANSPILING: Final = {"compilerOptions": {"jsx": "react-jsx", "jsxImportSource"
 _LIMITED: Final = f"""\
 import os, resource, sys
 for limit, most in (
-    (resource.RLIMIT_CPU, {CPU_S}),
+    (resource.RLIMIT_CPU, int(sys.argv[1])),
     (resource.RLIMIT_DATA, {MEMORY_BYTES}),
     (resource.RLIMIT_FSIZE, {MOST_OUTPUT_BYTES}),
     (resource.RLIMIT_CORE, 0),
 ):
     resource.setrlimit(limit, (most, most))
-os.execv(sys.argv[1], sys.argv[1:])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 _ENVIRONMENT: Final = {"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
-_DIRECTIVE: Final = re.compile(r"(?:eslint|oxlint)-(?:disable|enable)|@jsx\w*|@deno-types|<reference\b")
+_DIRECTIVE: Final = re.compile(
+    r"(?:eslint|oxlint)-(?:disable|enable)|@jsx\w*|@(?:deno|ts)-types|<reference\b|\bsource(?:Mapping)?URL\b"
+)
+"""What steers one of the two programs, or a browser's tools, which fetch a source map whatever the page's policy says."""
 _DEFAULT_EXPORT: Final = re.compile(r"\bexport default\b|\bas default\b")
 _TRANSPILE_ERROR: Final = re.compile(r"error: (?:The module's source code could not be parsed: )?(?P<message>.*)")
 _TRANSPILE_PLACE: Final = re.compile(r"^\s+at file://\S*?:(?P<line>\d+):(?P<column>\d+)\s*$", re.MULTILINE)
@@ -127,18 +150,20 @@ class ToolMissing(Exception):
 
 
 class Compiler:
-    def __init__(self, *, oxlint: Path, deno: Path) -> None:
+    def __init__(self, *, oxlint: Path, deno: Path, cpu_s: int = CPU_S) -> None:
+        """`cpu_s`: of each run of one of the programs."""
         self._oxlint = oxlint
         self._deno = deno
+        self._cpu_s = cpu_s
 
     @classmethod
-    def installed(cls) -> Compiler:
+    def installed(cls, *, cpu_s: int = CPU_S) -> Compiler:
         """With the programs that were installed beside this interpreter. Raises `ToolMissing`."""
         scripts = Path(sys.executable).parent
         for name in ("oxlint", "deno"):
             if not (scripts / name).is_file():
                 raise ToolMissing(f"{name} is not installed in {scripts}")
-        return cls(oxlint=scripts / "oxlint", deno=scripts / "deno")
+        return cls(oxlint=scripts / "oxlint", deno=scripts / "deno", cpu_s=cpu_s)
 
     def clear_abandoned(self) -> None:
         """Remove what builders that were killed left behind, whoever they were."""
@@ -176,6 +201,8 @@ class Compiler:
         if _DEFAULT_EXPORT.search(bundle) is None:
             raise CompileFailed(Problem(1, 1, "The component must be the module's default export."))
         self._lint(bundle, "component.js", _BUNDLE_CHECK)
+        if (found := _DIRECTIVE.search(bundle)) is not None:
+            raise CompileFailed(Problem(1, 1, f"The component comes to have {found[0]}."))
         return bundle
 
     def _lint(self, text: str, file_name: str, rules: dict[str, Any]) -> None:
@@ -208,7 +235,7 @@ class Compiler:
         with said.open("wb") as stdout, complained.open("wb") as stderr:
             try:
                 done = subprocess.run(
-                    [sys.executable, "-I", "-S", "-c", _LIMITED, *argv],
+                    [sys.executable, "-I", "-S", "-c", _LIMITED, str(self._cpu_s), *argv],
                     cwd=directory,
                     env={name: str(directory) for name in ("HOME", "TMPDIR", "DENO_DIR")} | _ENVIRONMENT,
                     stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ validates a model of each chunk. Its own retries are off: they cover the time be
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -15,6 +16,8 @@ import aiohttp
 import httpx2
 import msgspec
 import openai
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import BadHttpMessage
 
 from shared.errors import ChatrelayError
 from shared.lifecycle import ErrorCode
@@ -22,6 +25,11 @@ from worker.assembler import MalformedStream, ProviderLine
 
 MOST_CONNECTIONS: Final = 2000
 READ_OUT_S: Final = 0.1
+MOST_ERROR_BYTES: Final = 64 * 1024
+"""Of what a provider says about a refusal; the rest is not read."""
+MOST_EARLY_HEADS: Final = 16
+"""Of those that announce an answer (RFC 9110, section 15.2) before its own."""
+_TOLD_OF_AN_ERROR: Final = ("content-type", "retry-after", "retry-after-ms", "x-request-id")
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +60,10 @@ class Model:
             base_url=base_url,
             max_retries=0,
             timeout=httpx2.Timeout(silence_s, connect=connect_timeout_s, pool=connect_timeout_s),
-            http_client=openai.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=100)
+            http_client=_Client(
+                limits=httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=100),
+                # the address is the operator's: no provider sends the key and a conversation elsewhere
+                follow_redirects=False,
             ),
         )
 
@@ -101,6 +111,83 @@ class Model:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+class _Client(openai.DefaultAioHttpClient):
+    """The SDK's client, with `_Guarded` around each way out: the direct one, and those through the environment's proxies."""
+
+    def _init_transport(self, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
+        return _Guarded(super()._init_transport(*args, **options))
+
+    def _init_proxy_transport(self, *args: Any, **options: Any) -> httpx2.AsyncBaseTransport:
+        return _Guarded(super()._init_proxy_transport(*args, **options))
+
+
+class _Guarded(httpx2.AsyncBaseTransport):
+    """A way to a provider that is trusted with nothing: it sets no cookies, which one conversation would bear to the next and
+    which would grow, and of a refusal so much is read as it takes to understand it, unpacked by nobody."""
+
+    def __init__(self, way: Any) -> None:
+        """`way`: the SDK's transport over aiohttp."""
+        self._way = way
+        way.client = lambda: aiohttp.ClientSession(
+            connector=_Connector(
+                limit=MOST_CONNECTIONS, ssl=way.ssl_context, keepalive_timeout=way.limits.keepalive_expiry
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            response: httpx2.Response = await self._way.handle_async_request(request)
+        except ValueError as error:  # of a head that is no text
+            raise httpx2.RemoteProtocolError("the provider's head cannot be read", request=request) from error
+        response.headers.pop("set-cookie", None)
+        if response.is_success:
+            return response
+        headers = {name: response.headers[name] for name in _TOLD_OF_AN_ERROR if name in response.headers}
+        packed = response.headers.get("content-encoding", "identity").lower() != "identity"
+        try:
+            said = b"" if packed else await _beginning(response)
+        finally:
+            await response.aclose()
+        return httpx2.Response(response.status_code, headers=headers, content=said, request=request)
+
+    async def aclose(self) -> None:
+        await self._way.aclose()
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory: Any = functools.partial(_Connection, loop=self._loop)
+
+
+class _Connection(ResponseHandler):
+    """Given up once the server sends head after head: aiohttp takes any number of those that come before an answer's own."""
+
+    _heads = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        self._heads = self._heads + 1 if data[0].code < 200 else 0
+        if self._heads <= MOST_EARLY_HEADS:
+            super().feed_data(data, size)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+            self.set_exception(BadHttpMessage("one head after the other"))
+
+
+async def _beginning(response: httpx2.Response) -> bytes:
+    """The first `MOST_ERROR_BYTES` of the body, or as many as came of one that breaks off."""
+    said = bytearray()
+    try:
+        async for piece in response.aiter_raw():
+            said += piece
+            if len(said) >= MOST_ERROR_BYTES:
+                break
+    except (httpx2.TransportError, aiohttp.ClientError, OSError):
+        pass
+    return bytes(said[:MOST_ERROR_BYTES])
 
 
 def _took_too_long(error: BaseException) -> bool:

@@ -114,4 +114,5 @@ _FENCE: Final = re.compile(r"^```[^\n]*\n(?P<code>.*?)^```[ \t]*$", re.DOTALL | 
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    """In one line, and without the beginning of a closing mark: no text in it ends what it stands in."""
+    return msgspec.json.encode(value).decode().replace("</", "<\\/")

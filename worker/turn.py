@@ -6,6 +6,7 @@ of deltas run on the worker's event loop.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import time
@@ -21,6 +22,7 @@ from shared.metrics import AttemptReason
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.patching import PatchLimits
 from shared.records import Claim, Context, Ending, StoredCall, StoredRound, ToolEffect
+from shared.store import WITHDRAWN
 from shared.store.messages import joined
 from worker import telling
 from worker.assembler import Assembler, DraftCall
@@ -30,10 +32,12 @@ from worker.model import ModelRequest, ProviderFailed, read_out
 from worker.prompts import conversation
 from worker.retry import pauses
 from worker.stopwatch import Stopwatch
-from worker.tools import Situation
+from worker.tools import Situation, refusal
 
 _log = logging.getLogger(__name__)
 
+_LARGE_BYTES: Final = 8 * 1024
+"""After a piece of so many bytes other streams have their turn: where more is there already, the next one does not wait."""
 _SHOWN_OF_CUT: Final = 1000
 """Characters that are kept of a call's arguments which were too long."""
 
@@ -264,6 +268,8 @@ class Turn(Held):
                 for output in assembler.feed(data):
                     publisher.text(between + output.content)
                     between = ""
+                if len(data) >= _LARGE_BYTES:
+                    await asyncio.sleep(0)
                 for failure in (publisher.failure, assembler.failure):
                     if failure is not None:
                         raise failure
@@ -360,7 +366,7 @@ class Turn(Held):
             version = effect.call.version or version
 
     def _run_call(self, round_: int, index: int, call: StoredCall, version: int) -> ToolEffect:
-        started = _started(call)
+        started, may_act = _started(call), self._look(lambda: self._store.may_act(self._lease))
 
         async def tell_start() -> None:
             self.publisher.tool_start(started)
@@ -374,7 +380,7 @@ class Turn(Held):
             document_version=version,
             limits=self._limits,
         )
-        prepared = self._workshop.tools.prepare(call, situation)
+        prepared = self._workshop.tools.prepare(call, situation) if may_act else refusal(WITHDRAWN)
         told_as = self.publisher.next_id
         effect = self._insist(
             lambda: self._store.commit_effect(self._lease, round_, index, call, prepared, last_event_id=told_as)

@@ -20,11 +20,12 @@ from shared.store.projects import ProjectStore
 from shared.store.pruning import PruneStore
 from shared.store.stats import StatsStore
 from shared.store.sweeping import CloseReason, Lapsed, SweepStore, ToClose
-from shared.store.turns import Built, EditDocument, Effect, StartJob, Told, TurnStore
+from shared.store.turns import WITHDRAWN, Built, EditDocument, Effect, StartJob, Told, TurnStore
 from shared.store.watching import WatchStore
 
 __all__ = [
     "TOKEN_ID_DIGITS",
+    "WITHDRAWN",
     "AuditRecord",
     "Built",
     "CloseReason",

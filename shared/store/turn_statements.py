@@ -9,7 +9,8 @@ from sqlalchemy import Integer, Interval, Text, Uuid, and_, bindparam, case, exi
 from sqlalchemy.orm import aliased
 
 from shared.lifecycle import JobStatus, MessageStatus, Role
-from shared.models import ComponentJob, Message, Project
+from shared.models import ComponentJob, Member, Message, Project
+from shared.store.projects import EDITORS
 
 _MOST_PAIRS: Final = 200
 """Of a project's questions and answers, that the model is shown."""
@@ -85,6 +86,16 @@ ASKED: Final = (
     .where(Message.id == _message, Message.project_id == _project)
 )
 """What a message answers, and the project as it is now."""
+
+MAY_ACT: Final = select(
+    exists().where(
+        Message.id == _message,
+        Member.project_id == Message.project_id,
+        Member.user_id == Message.author_id,
+        Member.role.in_(EDITORS),
+    )
+)
+"""Whether who asked, or asked again, may still change the project."""
 
 _question, _answer = aliased(Message), aliased(Message)
 _newest = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 from uuid import UUID
 
 import msgspec
@@ -78,6 +78,9 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Effect: TypeAlias = EditDocument | StartJob | Told
+
+WITHDRAWN: Final = "Whoever asked for this answer may not change the project any more; nothing was done."
+"""What the model and readers are told of a call that nobody's right covers."""
 
 
 class _OutOfTurn(Exception):
@@ -269,6 +272,14 @@ class TurnStore(Transactions):
                 .on_conflict_do_nothing()
             )
 
+    def may_act(self, lease: Lease) -> bool:
+        """Whether the message's author, who asked or asked again, may change the project: a tool acts by that right.
+
+        For tools that do something elsewhere; what is done to the project is looked at again as it is committed.
+        """
+        with self._statement() as connection:
+            return _may_act(connection, lease)
+
     def commit_effect(
         self,
         lease: Lease,
@@ -282,7 +293,8 @@ class TurnStore(Transactions):
         """The call's effect, its ledger row and the message's progress in one transaction: once, whoever comes again.
 
         `last_event_id` is the event's that will tell of it: a snapshot of the row shows the call as made, so that no event of
-        the call may follow it. Answers what the ledger has, also where the call was made before. Raises `Fenced`.
+        the call may follow it. Answers what the ledger has, also where the call was made before. Where the message's author
+        may not change the project any more, nothing is done to it (`WITHDRAWN`). Raises `Fenced`.
         """
         with self._transaction() as connection:
             # the project first: everything that locks several rows begins with it
@@ -518,6 +530,8 @@ def _take_effect(
     connection: Connection, project: Row[Any], lease: Lease, call: StoredCall, effect: Effect
 ) -> tuple[Told, DocumentChange | None, Job | None]:
     """What is told of it, the document's change and the job, as far as it has them."""
+    if not isinstance(effect, Told) and not _may_act(connection, lease):
+        return _refused(WITHDRAWN), None, None
     match effect:
         case Told():
             return effect, None, None
@@ -549,6 +563,11 @@ def _take_effect(
             return Told(succeeded=True, result=result, words=effect.words), change, None
         case _:
             assert_never(effect)
+
+
+def _may_act(connection: Connection, lease: Lease) -> bool:
+    """Where a project is locked, to be asked after that: the statement that waited for the lock saw the members of before."""
+    return bool(connection.execute(statements.MAY_ACT, {"message": lease.message_id}).scalar_one())
 
 
 def _refused(error: str) -> Told:

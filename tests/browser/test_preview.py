@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +13,7 @@ from sqlalchemy import NullPool, create_engine, text
 
 from shared.engine import sqlalchemy_url
 from tests.browser.site import STEP_TIMEOUT_MS, Site, Watched
+from tests.listening import Listener, listening
 from tests.stack import Stack
 from worker.compiler import REMOTION
 
@@ -159,49 +157,6 @@ def test_a_broken_component_is_repaired(site: Site, open_project: Callable[..., 
 # What a hostile component cannot do
 
 
-class Listener:
-    """Sockets that a hostile component would reach: they note every connection, with its first bytes, and every datagram."""
-
-    def __init__(self) -> None:
-        self.heard: list[bytes] = []
-        self._tcp = socket.create_server(("127.0.0.1", 0))
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self.port, self.udp_port = self._tcp.getsockname()[1], self._udp.getsockname()[1]
-        self._threads = [threading.Thread(target=target) for target in (self._accept, self._receive)]
-        for thread in self._threads:
-            thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._tcp.accept()
-            with closing(connection):
-                connection.settimeout(2)
-                try:
-                    data = connection.recv(100)
-                except OSError:
-                    data = b""
-            if data == b"end":
-                return
-            self.heard.append(b"TCP " + data)
-
-    def _receive(self) -> None:
-        while (data := self._udp.recv(2000)) != b"end":
-            self.heard.append(b"UDP " + data[:8])
-
-    def close(self) -> list[bytes]:
-        """Everything that came, once what was on its way is there."""
-        with socket.create_connection(("127.0.0.1", self.port)) as connection:
-            connection.sendall(b"end")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
-            end.sendto(b"end", ("127.0.0.1", self.udp_port))
-        for thread in self._threads:
-            thread.join()
-        self._tcp.close()
-        self._udp.close()
-        return self.heard
-
-
 ATTEMPTS = {
     "fetch": "await fetch(E)",
     "xhr": "const x = new XMLHttpRequest(); x.open('GET', E); x.send()",
@@ -239,6 +194,60 @@ ATTEMPTS = {
     "custom element": "class A extends HTMLIFrameElement {} customElements.define('a-b', A, {extends: 'iframe'});"
     "const f = new A(); f.src = E; document.body.append(f)",
     "alert": "if (confirm('?')) done('asked')",
+    "function by its constructor": "(() => {}).constructor('return 1')(); done('evaluated')",
+    "function by reflection": "Reflect.construct(Function, ['return 1'])(); done('evaluated')",
+    "eval by another name": "globalThis['ev' + 'al']('1'); done('evaluated')",
+    "timer of text": "setTimeout('globalThis.timed = 1'); await new Promise((go) => setTimeout(go, 50));"
+    "if (globalThis.timed) done('evaluated')",
+    "worker of elsewhere": "new Worker(E + '/w.js'); done('worker')",
+    "shared worker": "new SharedWorker(URL.createObjectURL(new Blob(['1']))); done('worker')",
+    "worklet": "await CSS.paintWorklet.addModule(E + '/w.js'); done('worklet')",
+    "audio worklet": "await new OfflineAudioContext(1, 1, 44100).audioWorklet.addModule(E + '/w.js'); done('worklet')",
+    "web transport": "await new WebTransport(E.replace('http', 'https')).ready; done('connected')",
+    "keepalive": "await fetch(E, {keepalive: true, mode: 'no-cors', method: 'POST', body: 'x'}); done('sent')",
+    "fetch later": "fetchLater(E, {activateAfter: 0})",
+    "speculation": "const s = document.createElement('script'); s.type = 'speculationrules';"
+    "s.text = JSON.stringify({prefetch: [{urls: [E + '/p']}], prerender: [{urls: [E + '/r']}]}); document.head.append(s)",
+    "set of pictures": "const i = new Image(); i.srcset = E + '/i 1x'; document.body.append(i)",
+    "poster": "const v = document.createElement('video'); v.poster = E + '/p'; v.src = E + '/v'; document.body.append(v)",
+    "object": "const o = document.createElement('object'); o.data = E + '/o'; document.body.append(o)",
+    "embed": "const e = document.createElement('embed'); e.src = E + '/e'; document.body.append(e)",
+    "picture in a drawing": "const n = 'http://www.w3.org/2000/svg', s = document.createElementNS(n, 'svg');"
+    "for (const t of ['image', 'use', 'feImage']) { const i = document.createElementNS(n, t);"
+    "i.setAttribute('href', E + '/' + t); s.append(i); } document.body.append(s)",
+    "refresh": "const m = document.createElement('meta'); m.httpEquiv = 'refresh'; m.content = '0;url=' + E;"
+    "document.head.append(m)",
+    "looser policy": "const m = document.createElement('meta'); m.httpEquiv = 'Content-Security-Policy';"
+    "m.content = 'connect-src *'; document.head.append(m); await fetch(E, {mode: 'no-cors'}); done('sent')",
+    "reports": "const m = document.createElement('meta'); m.httpEquiv = 'Content-Security-Policy';"
+    "m.content = `img-src 'none'; report-uri ${E}/report`; document.head.append(m); new Image().src = 'data:,x'",
+    "link manifest": "const l = document.createElement('link'); l.rel = 'manifest'; l.href = E; document.head.append(l)",
+    "link prerender": "const l = document.createElement('link'); l.rel = 'prerender'; l.href = E; document.head.append(l)",
+    "payment": "const amount = {currency: 'EUR', value: '1'};"
+    "await new PaymentRequest([{supportedMethods: E}], {total: {label: 'x', amount}}).canMakePayment()",
+    "identity": "await navigator.credentials.get({identity: {providers: [{configURL: E + '/c', clientId: 'x'}]}})",
+    "caches": "await caches.open('x'); done('stored')",
+    "cookie store": "await cookieStore.set('a', '1'); done('stored')",
+    "file system": "await navigator.storage.getDirectory(); done('stored')",
+    "clipboard": "await navigator.clipboard.writeText('x'); done('wrote')",
+    "reading the clipboard": "await navigator.clipboard.readText(); done('read')",
+    "camera": "await navigator.mediaDevices.getUserMedia({video: true}); done('seen')",
+    "place": "await new Promise((go, no) => navigator.geolocation.getCurrentPosition(go, no)); done('found')",
+    "notice": "if (await Notification.requestPermission() === 'granted') done('noticed')",
+    "full screen": "await document.documentElement.requestFullscreen(); done('covered')",
+    "pointer": "await document.body.requestPointerLock(); if (document.pointerLockElement) done('held')",
+    "download": "const a = document.createElement('a'); a.href = 'data:,x'; a.download = 'x';"
+    "document.body.append(a); a.click()",
+    "link in a new page": "const a = document.createElement('a'); a.href = E; a.target = '_blank';"
+    "document.body.append(a); a.click()",
+    "link of script": "const a = document.createElement('a'); a.href = 'javascript:globalThis.ran = 1'; a.textContent = 'x';"
+    "document.body.append(a); a.click(); await new Promise((go) => setTimeout(go, 50)); if (globalThis.ran) done('ran')",
+    "form of the parent": "const f = document.createElement('form'); f.action = E; f.target = '_top';"
+    "document.body.append(f); f.submit()",
+    "history of the parent": "top.history.pushState({}, '', '/x'); done('moved')",
+    "storage of the parent": "done('read ' + parent.localStorage.length)",
+    "parent's name": "parent.name = 'x'; done('named')",
+    "resolving": "new Image().src = E + '/?' + import.meta.url",
 }
 LEAVING = {
     "location": "location = E",
@@ -271,10 +280,8 @@ def put_bundle(stack: Stack, job_id: str | None, bundle: str) -> None:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    made = Listener()
-    yield made
-    if made._tcp.fileno() != -1:
-        made.close()
+    with listening() as made:
+        yield made
 
 
 def previewed(building: Stack, site: Site, watched: Watched, listener: Listener, attempts: dict[str, str]) -> Locator:
@@ -291,11 +298,14 @@ def test_a_hostile_component_reaches_nobody_and_nothing(
 ) -> None:
     watched = open_project()
     watched.is_attacked = True
+    downloads: list[str] = []
+    watched.page.on("download", lambda download: downloads.append(download.url))
     player = previewed(building, site, watched, listener, ATTEMPTS)
     expect(player.get_by_role("alert")).to_contain_text("finished: all tried", timeout=90_000)
     words = player.get_by_role("alert").inner_text()
     assert "breach" not in words, words
     assert listener.close() == []
+    assert downloads == []
     assert watched.page.url.startswith(site.origin)
     assert len(watched.context.pages) == 1
 

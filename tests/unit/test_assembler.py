@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +15,8 @@ from shared.events import Usage
 from worker.assembler import (
     MAX_LINE_BYTES,
     MAX_NAME_CHARS,
+    MAX_STREAM_BYTES,
+    MOST_PARTS,
     MOST_TOKENS,
     Assembler,
     DraftCall,
@@ -242,6 +245,39 @@ def test_a_line_without_an_end_is_given_up() -> None:
     assert isinstance(made.failure, MalformedStream)
 
 
+def test_a_stream_without_an_end_is_given_up() -> None:
+    """Also where its lines are of nothing that anything else counts."""
+    made, comment = assembler(), b":" + b"x" * (2**20 - 2) + b"\n"
+    for _ in range(MAX_STREAM_BYTES // len(comment)):
+        made.feed(comment)
+    assert made.failure is None
+    made.feed(comment)
+    assert made.feed(line(chunk({"content": "late"}))) == []
+    assert isinstance(made.failure, MalformedStream)
+
+
+def test_more_parts_in_a_line_than_there_can_be_break_the_stream() -> None:
+    made = assembler()
+    made.feed(line(chunk({"tool_calls": [fragment(0)] * MOST_PARTS})))
+    assert made.failure is None
+    made.feed(line(chunk({"tool_calls": [fragment(0)] * (MOST_PARTS + 1)})))
+    assert isinstance(made.failure, MalformedStream)
+
+
+def test_calls_that_are_left_out_take_no_memory() -> None:
+    made = assembler(max_calls=1)
+    many = [line(chunk({"tool_calls": [fragment(index * 1000 + n) for n in range(1000)]})) for index in range(100)]
+    tracemalloc.start()
+    try:
+        for one in many:
+            made.feed(one)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert made.failure is None
+    assert kept < 500_000
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "code"),
     [
@@ -363,8 +399,10 @@ def test_a_name_has_an_end() -> None:
     assert told.calls == [DraftCall("x" * MAX_NAME_CHARS, "", False)]
 
 
-@pytest.mark.parametrize(("told", "taken"), [(-5, 0), (7, 7), (10**30, MOST_TOKENS)])
-def test_a_figure_that_nobody_can_believe_is_brought_into_bounds(told: int, taken: int) -> None:
+@pytest.mark.parametrize(
+    ("told", "taken"), [(-5, 0), (7, 7), (10**30, MOST_TOKENS), ("7", 0), (2.5, 0), (None, 0), (True, 0), ([], 0)]
+)
+def test_a_figure_that_nobody_can_believe_is_brought_into_bounds(told: object, taken: int) -> None:
     made = assembler()
     made.feed(line({"usage": {"prompt_tokens": told, "completion_tokens": told, "total_tokens": told}}))
     assert made.usage == Usage(prompt_tokens=taken, completion_tokens=taken, total_tokens=taken)

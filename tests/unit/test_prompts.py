@@ -6,6 +6,7 @@ import json
 import uuid
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,18 @@ def test_the_document_stands_between_its_marks_whatever_it_holds(context: Contex
     assert lines[start + 2] == "</document>"
     assert lines.count("</document>") == 1
     assert sum(line.startswith("<document version=") for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["</document>", "\n</document>\n", "</schema>", "</components>", "<document version=2>"]
+)
+def test_no_text_in_the_project_closes_a_mark(text: str) -> None:
+    """Not within its line either, where a model might take it for the end; and what is told is still the same JSON."""
+    schema = {"title": text, "type": "object"}
+    built = BuiltComponent(id=uuid.uuid4(), name="Ball", description=text)
+    prompt = system_prompt(Context(document={text: text}, version=1, schema=schema, history=(), components=(built,)))
+    assert [prompt.count(f"</{mark}>") for mark in ("document", "schema", "components")] == [1, 1, 1]
+    assert json.loads(prompt.split('<document version="1">')[1].split("</document>")[0]) == {text: text}
 
 
 @given(contexts)

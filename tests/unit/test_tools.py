@@ -107,6 +107,24 @@ def test_arguments_with_nul_are_told_to_the_model(arguments: str) -> None:
     assert "U+0000" in refused(called("greet", arguments))
 
 
+@pytest.mark.parametrize(
+    "arguments", ['{"who":"Anna","who":"Ben"}', '{"who":"Anna","wh\\u006f":"Ben"}', '{"a":[{"b":1,"b":1}]}']
+)
+def test_arguments_that_programs_read_differently_are_told_to_the_model(arguments: str) -> None:
+    """A page that takes the first of two keys would show another call than the one that is made."""
+    assert "same key twice" in refused(called("greet", arguments))
+
+
+@pytest.mark.parametrize(
+    ("number", "is_refused"), [(2**63 - 1, False), (-(2**63) + 1, False), (2**63, True), (10**400, True)]
+)
+def test_an_integer_that_not_every_program_holds_is_told_to_the_model(number: int, is_refused: bool) -> None:
+    """As over HTTP: a page would read infinity where the document has a number."""
+    effect = patched(operations=[{"op": "add", "path": "/a", "value": number}])
+    assert isinstance(effect, Told) == is_refused
+    assert not is_refused or "64 bits" in refused(effect)
+
+
 def test_what_a_tool_refuses_is_told_to_the_model_in_its_own_words() -> None:
     assert refused(called("greet", '{"who":"nobody"}')) == "There is nobody to greet."
 

@@ -8,6 +8,7 @@ the store, exactly once, with the call's ledger row; what a tool does elsewhere,
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ GROUP: Final = "chatrelay.tools"
 
 _log = logging.getLogger(__name__)
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+_INTEGER_BITS: Final = 63
 MAX_DEPTH: Final = 128
 """Containers inside one another in a call's arguments."""
 
@@ -108,7 +110,7 @@ class Registry:
             arguments = msgspec.json.decode(call.arguments or "{}")
         except (msgspec.DecodeError, RecursionError):
             return refusal("The arguments are not JSON.")
-        if problem := _unusable(arguments):
+        if problem := _unusable(arguments) or _ambiguous(call.arguments):
             return refusal(f"The arguments {problem}.")
         problems = [
             f"{'/'.join(map(str, error.instance_path)) or 'arguments'}: {error.message[:300]}"
@@ -147,6 +149,29 @@ def _unusable(arguments: Any) -> str | None:
             for part in ((*container, *container.values()) if isinstance(container, dict) else container)
         ]
     return f"are nested deeper than {MAX_DEPTH}"
+
+
+class _Ambiguous(Exception):
+    """The text says what is."""
+
+
+def _ambiguous(written: str) -> str | None:
+    """What is wrong with JSON that programs read differently: what is shown of a call must be what it does."""
+    try:
+        json.loads(written or "{}", object_pairs_hook=_checked_keys, parse_int=_checked_integer)
+    except _Ambiguous as error:
+        return str(error)
+    return None
+
+
+def _checked_keys(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise _Ambiguous("have an object with the same key twice")
+
+
+def _checked_integer(digits: str) -> None:
+    if int(digits).bit_length() > _INTEGER_BITS:
+        raise _Ambiguous("have an integer of more than 64 bits")
 
 
 def refusal(error: str) -> Told:
