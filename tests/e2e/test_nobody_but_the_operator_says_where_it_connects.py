@@ -178,9 +178,9 @@ def final_answers(person: Person, project: str) -> list[dict[str, Any]] | None:
 def test_no_request_and_no_answer_of_the_model_makes_a_process_connect_to_elsewhere(shared_stack: Stack) -> None:
     """A server that is named in every field, header, document, schema and answer hears nothing; what asks the model is
     answered by the operator's."""
-    person, asked = Person(shared_stack), 0
-    project = person.project(document={"a": 1})
-    with listening() as elsewhere:
+    asked = 0
+    with Person(shared_stack) as person, listening() as elsewhere:
+        project = person.project(document={"a": 1})
         names = {"E": elsewhere.address, "H": f"127.0.0.1:{elsewhere.port}", "project": project}
         shared_stack.model.on("see http", filled(ANSWER, names))
         for naming in NAMING:
