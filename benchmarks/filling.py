@@ -143,6 +143,13 @@ def _people_and_projects(ordinary: int) -> list[str]:
                now() - interval '95 days', now()
         FROM users u, generate_series(1, 10) AS n
         """,
+        # of those of an identity provider half have expired
+        """
+        INSERT INTO tokens (sha256, user_id, scopes, issuer, expires_at, created_at, last_used_at)
+        SELECT sha256(('jwt-of-' || u.name || '-' || n)::bytea), u.id, '{}', 'https://id.example',
+               now() + CASE WHEN n = 1 THEN interval '1 hour' ELSE - interval '1 hour' END, now(), now()
+        FROM users u, generate_series(1, 2) AS n
+        """,
     ]
 
 

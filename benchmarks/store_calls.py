@@ -28,7 +28,7 @@ from shared.lifecycle import (
 )
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.patching import PatchLimits
-from shared.records import Claim, Lease, Since, StoredCall, StoredRound, Submitted
+from shared.records import Claim, Identity, Lease, Since, StoredCall, StoredRound, Submitted
 from shared.store import Built, EditDocument, Idempotency, StartJob, Store, SubmitLimits, Told, Wanted
 from shared.store.pruning import Prunable
 
@@ -226,6 +226,11 @@ def _claimable_build(at: Place) -> Arguments:
     return _with(lease.message_id, "builder-y", lease_s=600.0, max_tries=MAX_TRIES)
 
 
+def _identity(at: Place) -> Identity:
+    until = at.filled.now + timedelta(hours=1)
+    return Identity(user="user-1", scopes=frozenset(), issuer="https://id.example", expires_at=until)
+
+
 def _old(what: Prunable) -> Callable[[Place], Arguments]:
     return lambda at: _with(what, timedelta(days=80))
 
@@ -238,6 +243,9 @@ _S: Final = Store
 CALLS: Final = (
     # who may come in
     _asked(_S.authenticate, lambda at: _with("token-of-user-1")),
+    _asked(_S.authenticate_jwt, lambda at: _with("jwt-of-user-1-1", _identity(at))),
+    _asked(_S.authenticate_jwt, lambda at: _with("another JWT", _identity(at)), "at first sight"),
+    _asked(_S.tokens, lambda at: _with(jwts=True), "of an identity provider", reads_whole=_OPERATORS_LIST),
     _asked(_S.tokens, lambda at: _with(), reads_whole=_OPERATORS_LIST),
     _asked(_S.tokens, lambda at: _with(user="user-2"), "of one user"),
     _asked(_S.revoke_token, lambda at: _with("token-of-user-3-2")),
@@ -313,6 +321,7 @@ CALLS: Final = (
     _asked(_S.hand_back, lambda at: _with(at.lease())),
     # two hundred pairs, each found by its question
     _asked(_S.context, lambda at: _with(at.lease(), max_tokens=16_000), most_blocks=5_000),
+    _asked(_S.may_act, lambda at: _with(at.lease())),
     _asked(_S.store_round, lambda at: Arguments((at.lease(), _round(at.version())), _STORED)),
     _asked(
         _S.commit_effect,
