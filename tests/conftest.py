@@ -17,12 +17,13 @@ import redis
 from sqlalchemy import Engine
 
 from dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from shared import event_log, migrate
+from shared import event_log
 from shared import settings as settings_module
 from shared.engine import make_engine
 from shared.event_log import EventLog
 from shared.settings import Settings
 from shared.store import Store
+from tests import rights
 from tests.databases import PostgresDatabases, ValkeyDatabases
 from tests.leaks import thread_leaks_reported
 from tests.stack import Stack, StackStarter
@@ -50,26 +51,30 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     """A cluster of the session's own. Not for tests that kill it: those take `own_postgres`."""
     with EmbeddedPostgres.start(fsync=False) as server:
         yield server
+        rights.check_nobody_was_refused(server)
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[EmbeddedValkey]:
     """A server of the session's own. Not for tests that kill or empty it: those take `own_valkey`."""
-    with EmbeddedValkey.start() as server:
+    with rights.Valkey.start() as server:
         yield server
+        rights.check_nobody_was_refused(server)
 
 
 @pytest.fixture
 def own_valkey() -> Iterator[EmbeddedValkey]:
     """A server that the test may kill, restart and empty."""
-    with EmbeddedValkey.start() as server:
+    with rights.Valkey.start() as server:
         yield server
+        rights.check_nobody_was_refused(server)
 
 
 @pytest.fixture(scope="session")
 def postgres_databases(postgres: EmbeddedPostgres) -> PostgresDatabases:
     """Hands out clones of a template that was migrated once."""
-    migrate.upgrade(postgres.create_database(TEMPLATE))
+    postgres.create_database(TEMPLATE)
+    rights.migrated(postgres, TEMPLATE)
     return PostgresDatabases(postgres, TEMPLATE)
 
 
@@ -108,7 +113,8 @@ def redis_url(valkey_databases: ValkeyDatabases) -> Iterator[str]:
 
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> Settings:
-    return settings_module.load({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
+    """A web process's."""
+    return settings_module.load({"DATABASE_URL": database_url, "REDIS_URL": rights.as_web(redis_url)})
 
 
 @pytest.fixture
@@ -125,14 +131,17 @@ def store(engine: Engine) -> Store:
 
 @pytest.fixture
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
-    client = event_log.connect(redis_url)
+    """The test's own look at Redis; what it may do, the product may not."""
+    client = event_log.connect(rights.as_admin(redis_url))
     yield client
     client.close()
 
 
 @pytest.fixture
-def log(redis_client: redis.Redis) -> EventLog:
-    return EventLog(redis_client)
+def log(redis_url: str) -> Iterator[EventLog]:
+    client = event_log.connect(redis_url)
+    yield EventLog(client)
+    client.close()
 
 
 # --- the product's processes ------------------------------------------------------------------------------------

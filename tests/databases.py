@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 
 from dev.embedded import EmbeddedPostgres
 from shared import event_log
-from tests import leaks
+from tests import leaks, rights
 
 _VALKEY_DATABASES: Final = range(1, 16)
 """Number 0 stays free, for whoever connects without saying which."""
@@ -73,7 +73,7 @@ class PostgresDatabases:
         name = self._empty.pop() if self._empty and not is_new else self._cloned()
         url, is_good = self._server.database_url(name), False
         try:
-            yield url
+            yield rights.as_app(url)
             leaks.check_no_open_transaction(url)
             is_good = not is_new and self._emptied(url)
         finally:
@@ -85,7 +85,7 @@ class PostgresDatabases:
     def _cloned(self) -> str:
         assert self._made
         name = f"clone_{next(self._numbers)}"
-        self._server.clone_database(self._template, name)
+        rights.cloned(self._server, self._template, name)
         return name
 
     @cached_property
@@ -134,7 +134,7 @@ class ValkeyDatabases:
         """An empty database's address; at the end it may have no key that never expires, and no subscriber."""
         number = self._free.pop(0)
         url = f"{self._server_url}/{number}"
-        client = event_log.connect(url)
+        client = event_log.connect(rights.as_admin(url))
         try:
             client.flushdb()
             yield url

@@ -18,13 +18,15 @@ from sqlalchemy import NullPool, Row, create_engine, text
 
 from dev.child import Command
 from dev.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
+from dev.embedded_postgres import DATABASE
 from dev.procfile import ROOT, procfile_command
 from dev.scripted_model.control import ScriptedModel
 from dev.supervisor import Process, Supervisor, answers, writes
-from shared import event_log, migrate
+from shared import event_log
 from shared.engine import make_engine, sqlalchemy_url
 from shared.event_log import EventLog
 from shared.store import Store
+from tests import rights
 from tests.databases import PostgresDatabases, ValkeyDatabases
 from tests.fault_proxy import FaultProxies, Link, through
 from tests.readers import PLAIN_HTTP
@@ -70,11 +72,12 @@ class Stack:
         self._supervisor = Supervisor(processes)
         self._clients: dict[int, httpx.Client] = {}
         self._engine = make_engine(database_url, pool_size=8, application="test")
-        self._redis = event_log.connect(redis_url)
+        self._redis = event_log.connect(rights.as_admin(redis_url))
+        self._log_redis = event_log.connect(redis_url)
         self.store = Store(self._engine)
-        self.log = EventLog(self._redis)
+        self.log = EventLog(self._log_redis)
         self.token, _ = self.store.create_token(USER, scopes=frozenset({"ops"}))
-        self._onlooker = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+        self._onlooker = create_engine(sqlalchemy_url(rights.as_admin(database_url)), poolclass=NullPool)
 
     def start(self) -> None:
         """Starts every process and returns when all are ready. Raises `StackFailed` with their output."""
@@ -87,7 +90,9 @@ class Stack:
         self._supervisor.stop()
         self._engine.dispose()
         self._redis.close()
+        self._log_redis.close()
         self.model.close()
+        rights.check_nobody_was_refused(self.postgres, self.valkey)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signals one process; after SIGKILL it is gone on return. Nobody starts it again but `restart`."""
@@ -211,19 +216,20 @@ class StackStarter:
         metrics: bool = False,
         database_url: str | None = None,
         redis_url: str | None = None,
+        is_least: bool = rights.IS_LEAST,
     ) -> Stack:
         """A running stack. `settings` are environment variables; `pace` is the model's, ``full`` or ``human``.
 
         Where own servers are asked for, `Stack.postgres` and `Stack.valkey` may be killed. `links`: each process but the
         model gets to Postgres, Redis and the model by ways of its own, `Stack.link`, which can be made to fail. `metrics`:
         each but the model tells its own, `Stack.metrics_ports`. `database_url` (of a migrated one)
-        and `redis_url`: the caller's, in place of the session's.
+        and `redis_url`: the caller's, in place of the session's. `is_least`: these are of processes that may do no more than
+        they must, and web processes are another user of Redis.
         """
         postgres = self._exits.enter_context(EmbeddedPostgres.start(fsync=False)) if own_postgres else None
-        valkey = self._exits.enter_context(EmbeddedValkey.start()) if own_valkey else None
+        valkey = self._exits.enter_context(rights.Valkey.start()) if own_valkey else None
         if postgres is not None:
-            database_url = postgres.url
-            migrate.upgrade(database_url)
+            database_url = rights.migrated(postgres, DATABASE)
         elif database_url is None:
             assert self._postgres_databases is not None
             database_url = self._exits.enter_context(self._postgres_databases.database())
@@ -236,7 +242,7 @@ class StackStarter:
         web_ports = [free_port() for _ in range(webs)]
         model_port = free_port()
         model = ScriptedModel(f"http://127.0.0.1:{model_port}")
-        ways = _Ways(database_url, redis_url, model.base_url, settings or {}, tells_metrics=metrics)
+        ways = _Ways(database_url, redis_url, model.base_url, settings or {}, tells_metrics=metrics, is_least=is_least)
         if links:
             ways.proxies = self._exits.enter_context(FaultProxies())
         processes = [_model(model_port, pace)]
@@ -283,9 +289,11 @@ class _Ways:
         settings: Mapping[str, object],
         *,
         tells_metrics: bool,
+        is_least: bool,
     ) -> None:
         self.metrics_ports: dict[str, int] = {}
         self._tells_metrics = tells_metrics
+        self._is_least = is_least
         self.proxies: FaultProxies | None = None
         self.links: dict[tuple[str, Behind], Link] = {}
         self._urls: dict[Behind, str] = {"postgres": database_url, "redis": redis_url, "model": model_url}
@@ -308,15 +316,22 @@ class _Ways:
             "OPENAI_API_KEY": "scripted",
             "OPENAI_BASE_URL": self._url(name, "model"),
             **metrics,
-            **{name: str(value) for name, value in self._settings.items()},
+            **{setting: self._set(name, setting, str(value)) for setting, value in self._settings.items()},
         }
 
     def _url(self, name: str, behind: Behind) -> str:
-        url = self._urls[behind]
+        url = self._for_its_user(name, self._urls[behind]) if behind == "redis" else self._urls[behind]
         if self.proxies is None:
             return url
         link = self.links[name, behind] = self.proxies.link(url)
         return through(link, url)
+
+    def _set(self, name: str, setting: str, value: str) -> str:
+        return self._for_its_user(name, value) if setting == "CHATRELAY_BROKER_URL" else value
+
+    def _for_its_user(self, name: str, redis_url: str) -> str:
+        is_web = self._is_least and name.startswith("web-")
+        return rights.redis_as(rights.WEB, redis_url) if is_web else redis_url
 
 
 def _command(name: str, environment: Mapping[str, str]) -> Command:

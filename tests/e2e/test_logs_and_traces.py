@@ -15,12 +15,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from sqlalchemy import NullPool, create_engine
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from shared import keys
+from shared.engine import sqlalchemy_url
 from shared.lifecycle import FINAL, OnBusy
 from shared.store import SubmitLimits
+from tests import rights
 from tests.databases import PostgresDatabases, ValkeyDatabases
 from tests.identity_provider import AUDIENCE, ISSUER, IdentityProvider, claims, providing, rsa_key, signed
 from tests.otlp import Collector, Span, collecting
@@ -368,7 +371,8 @@ def drive(stack: Stack, person: Person, collector: Collector) -> list[dict[str, 
     )
     model.say(secret["source"], {"text": f"```tsx\n{INVALID_COMPONENT}\n```"})
     model.say("breaks", {"text": secret["broken"]})
-    with stack._engine.begin() as connection:  # what a constraint or a trigger of an operator's would do
+    owners = create_engine(sqlalchemy_url(rights.as_owner(stack.database_url)), poolclass=NullPool)
+    with owners.begin() as connection:  # what a constraint or a trigger of an operator's would do
         connection.exec_driver_sql(
             "CREATE FUNCTION quote_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
             f" IF NEW.content LIKE '%%{secret['broken']}%%' THEN RAISE EXCEPTION 'no: %%', NEW.content; END IF;"
@@ -389,7 +393,7 @@ def drive(stack: Stack, person: Person, collector: Collector) -> list[dict[str, 
         refused = person.client.post(f"/v1/projects/{project}/messages", json={"content": secret["broken"]})
         assert refused.status_code == 500
     finally:
-        with stack._engine.begin() as connection:
+        with owners.begin() as connection:
             connection.exec_driver_sql("DROP FUNCTION quote_it CASCADE")
     refuse(stack, person, project)
     answered_last(stack, person, collector)

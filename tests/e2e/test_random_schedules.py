@@ -21,6 +21,7 @@ from sqlalchemy import text
 
 from shared import events, keys
 from shared.engine import make_engine
+from tests import rights
 from tests.databases import PostgresDatabases, ValkeyDatabases
 from tests.people import Person, eventually
 from tests.stack import Stack, StackStarter
@@ -121,7 +122,7 @@ def test_whatever_is_done_at_once_each_message_ends_in_its_turn_and_is_told_as_i
     """One turn at a time in each project but for parallel ones, by their numbers; every trace legal; every job over."""
     seed = os.environ.get("CHATRELAY_TEST_SEED") or secrets.token_hex(4)
     print("CHATRELAY_TEST_SEED =", seed)
-    engine = make_engine(stack.database_url, pool_size=1, application="test")
+    engine = make_engine(rights.as_owner(stack.database_url), pool_size=1, application="test")
     with engine.begin() as connection:
         connection.execute(text(WATCH))
     engine.dispose()

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text
 
 from dev.embedded import EmbeddedPostgres
 from shared.engine import sqlalchemy_url
+from tests import rights
 from tests.fault_proxy import Link, Step, Trap, up
 from tests.followers import Audience
 from tests.people import Person, eventually
@@ -90,7 +91,7 @@ class Ambush:
 @contextmanager
 def refused_by_postgres(stack: Stack, table: str, event: str, sqlstate: str, *, when: str = "true") -> Iterator[None]:
     """Such writes to the table end in a real error of the server's, as of a full disk (53100), while the context lasts."""
-    engine = create_engine(sqlalchemy_url(stack.database_url))
+    engine = create_engine(sqlalchemy_url(rights.as_owner(stack.database_url)))
     make = f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'refused for a test' USING ERRCODE = '{sqlstate}'; END $$;

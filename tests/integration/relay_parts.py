@@ -23,6 +23,7 @@ from shared.events import Delta, EventId, Finalized, Snapshot, Status, StreamEve
 from shared.lifecycle import MessageStatus
 from shared.records import ProjectNews, ProjectState, ReaderRow, Since
 from shared.transcript import Transcript, fold
+from tests import rights
 
 PATIENCE_S = 30.0
 """How long a test waits for what must come."""
@@ -184,7 +185,7 @@ class Stage:
 
     def __init__(self, url: str, *, store: ReaderSource | None = None, **environment: Any) -> None:
         """`store` is read in place of the rows in memory."""
-        self.url = url
+        self.url = url = rights.as_web(url)
         self.log = EventLog(event_log.connect(url))
         self.rows = Rows()
         self.cancels: list[tuple[uuid.UUID, uuid.UUID]] = []

@@ -15,6 +15,7 @@ from api.access_log import REQUEST_ID_HEADER
 from shared import event_log, keys, log_context
 from shared.doorbell import REQUEST_ID_HEADER as BELLS_HEADER
 from shared.doorbell import Doorbell, make_celery
+from tests import rights
 from tests.integration.api_parts import Api
 from worker import telling
 
@@ -81,7 +82,7 @@ def test_a_bell_bears_the_request_that_submitted_its_message_and_no_others(redis
     """What a worker tells of the message's first turn can be found by the request's id. The next in line had its own."""
     celery = make_celery(redis_url)
     doorbell = Doorbell(celery)
-    client: Any = event_log.connect(redis_url)
+    client: Any = event_log.connect(rights.as_admin(redis_url))
     message_id, other = uuid4(), uuid4()
     with log_context.about(request_id="r-1"):
         doorbell.ring(message_id)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
+from dev.embedded import EmbeddedPostgres
 from shared import keys, schema, video
 from tests.integration.api_parts import JSON_PATCH, Api, Person, answered, listening, refused
 
@@ -36,11 +37,9 @@ def test_a_project_is_made_with_an_empty_document(api: Api) -> None:
     assert answered(anna.get(f"/v1/projects/{project['id']}"), 200) == project
 
 
-def test_times_are_utc_wherever_the_database_stands(api: Api, engine: Engine) -> None:
+def test_times_are_utc_wherever_the_database_stands(api: Api, engine: Engine, postgres: EmbeddedPostgres) -> None:
     """RFC 3339 with a Z, also where the database's own time zone is another."""
-    with engine.begin() as connection:
-        name = connection.execute(text("SELECT current_database()")).scalar_one()
-        connection.execute(text(f"ALTER DATABASE \"{name}\" SET timezone = 'Asia/Kathmandu'"))
+    postgres.sql(f"ALTER DATABASE \"{engine.url.database}\" SET timezone = 'Asia/Kathmandu'")
     engine.dispose()
     assert api.person().project()["createdAt"].endswith("Z")
 

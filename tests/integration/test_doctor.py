@@ -25,10 +25,12 @@ from dev.scripted_model.control import ScriptedModel
 from ops import doctor
 from ops.doctor import Diagnosis, State, Verdict, diagnose
 from shared import event_log
+from shared.engine import make_engine
 from shared.redis_health import RedisHealth
 from shared.settings import Settings, load
 from shared.store import Store
 from shared.store.health import ServerHealth
+from tests import rights
 from tests.integration.command_line import run
 from tests.integration.store_parts import Scene
 
@@ -152,15 +154,18 @@ def test_an_unmigrated_database_is_told_with_the_one_thing_to_do(
     assert one.advice == "Run: chatrelay migrate."
 
 
-def test_rights_that_the_database_user_lacks_are_named(environment: dict[str, str], engine: Engine) -> None:
+def test_rights_that_the_database_user_lacks_are_named(environment: dict[str, str], database_url: str) -> None:
     """As what to grant."""
     role = f"reader_{uuid.uuid4().hex}"
+    engine = make_engine(rights.as_admin(database_url), pool_size=1, application="test")
     with engine.begin() as connection:
         connection.execute(text(f"CREATE ROLE {role} LOGIN"))
+        connection.execute(text(f"GRANT CONNECT ON DATABASE {engine.url.database} TO {role}"))
+        connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {role}"))
         connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"))
         connection.execute(text(f"GRANT INSERT, UPDATE, DELETE ON messages TO {role}"))
     try:
-        url = engine.url.set(drivername="postgresql", username=role).render_as_string(hide_password=False)
+        url = rights.postgres_as(role, database_url)
         found = diagnose(environment | {"DATABASE_URL": url})
         (one,) = of(found, "postgres", State.PROBLEM)
         assert "DELETE on tickets, INSERT on tickets" in one.found
@@ -169,16 +174,16 @@ def test_rights_that_the_database_user_lacks_are_named(environment: dict[str, st
         with engine.begin() as connection:
             connection.execute(text(f"DROP OWNED BY {role}"))
             connection.execute(text(f"DROP ROLE {role}"))
+        engine.dispose()
 
 
 def test_commands_that_the_redis_user_lacks_are_named(environment: dict[str, str], own_valkey: EmbeddedValkey) -> None:
     """Found out by doing; who may do all of it but ask how the server is set is told that too."""
-    client = event_log.connect(own_valkey.url)
+    client = event_log.connect(rights.as_admin(own_valkey.url))
     try:
         client.acl_setuser("tail", enabled=True, nopass=True, commands=["+subscribe", "+xrange", "+xrevrange", "+ping"])
         client.acl_setuser("tail", enabled=True, nopass=True, keys=["chatrelay:*"], channels=["chatrelay:*"])
-        address = own_valkey.url.partition("://")[2]
-        found = diagnose(environment | {"REDIS_URL": f"redis://tail:x@{address}"})
+        found = diagnose(environment | {"REDIS_URL": f"redis://tail:x@127.0.0.1:{own_valkey.port}/0"})
     finally:
         client.close()
     (one,) = of(found, "redis", State.PROBLEM)

@@ -10,6 +10,7 @@ import pytest
 from dev.embedded import EmbeddedValkey
 from shared import event_log, keys
 from shared.doorbell import Doorbell, make_celery
+from tests import rights
 
 
 @pytest.mark.parametrize("refusal", ["full", "a replica"])
@@ -17,7 +18,7 @@ def test_a_broker_that_refuses_to_write_is_away(own_valkey: EmbeddedValkey, refu
     """It answers, with an error: its memory is full, or a failover has made it a replica."""
     celery = make_celery(own_valkey.url)
     doorbell = Doorbell(celery)
-    client: Any = event_log.connect(own_valkey.url)
+    client: Any = event_log.connect(rights.as_admin(own_valkey.url))
     assert doorbell.ring(uuid.uuid4())
     if refusal == "full":
         client.config_set("maxmemory", "1")

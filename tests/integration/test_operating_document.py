@@ -18,6 +18,7 @@ from dev.scripted_model.control import ScriptedModel
 from shared import event_log
 from shared.lifecycle import OnBusy
 from shared.store import SubmitLimits
+from tests import rights
 from tests.integration.worker_parts import PATIENCE_S, Bench, eventually, opened_bench
 from worker.sweep import Sweeper
 from worker.turn import run_turn
@@ -45,7 +46,7 @@ class Recorder:
     """All that is published from now on, as `PSUBSCRIBE chatrelay:*` shows it."""
 
     def __init__(self, bench: Bench) -> None:
-        self._client = event_log.connect(bench.redis_url)
+        self._client = event_log.connect(rights.as_admin(bench.redis_url))
         self._names = {str(bench.project_id): "<projectId>"}
         self._subscription: Any = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py's
         self._subscription.psubscribe("chatrelay:*")

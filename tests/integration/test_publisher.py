@@ -21,6 +21,7 @@ from shared.events import MAX_DELTA_BYTES, Delta, EventId, Snapshot, Status, Str
 from shared.records import Lease
 from shared.redis_link import RedisLink
 from shared.transcript import Transcript, fold
+from tests import rights
 from tests.integration.worker_parts import Listener
 from tests.trace_checker import check_trace
 from worker.publisher import Publisher
@@ -35,7 +36,7 @@ class Desk:
 
     def __init__(self, url: str, link: RedisLink, *, window_s: float) -> None:
         self.link = link
-        self.client: redis.Redis = event_log.connect(url)
+        self.client: redis.Redis = event_log.connect(rights.as_admin(url))
         self.lease = Lease(message_id=uuid.uuid4(), project_id=uuid.uuid4(), owner="worker", attempt=1, run=1)
         self.renewals: list[tuple[int, int]] = []
         """The attempt renewed and what the new one was to be above."""

@@ -12,6 +12,7 @@ import redis
 from dev.embedded import EmbeddedValkey
 from shared import event_log, keys
 from shared.events import Complete, EventId, Finalized, Snapshot
+from tests import rights
 from tests.integration.relay_parts import Stage, Story
 
 SetUp = Callable[..., Stage]
@@ -33,7 +34,7 @@ def set_up(own_valkey: EmbeddedValkey) -> Iterator[SetUp]:
 
 @pytest.fixture
 def client(own_valkey: EmbeddedValkey) -> Iterator[redis.Redis]:
-    made = event_log.connect(own_valkey.url)
+    made = event_log.connect(rights.as_admin(own_valkey.url))
     yield made
     made.close()
 

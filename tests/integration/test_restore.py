@@ -23,6 +23,7 @@ from shared.events import Delta, EventId, Finalized, Snapshot, Status
 from shared.outcomes import Succeeded
 from shared.records import Claim
 from shared.transcript import Transcript, fold
+from tests import rights
 from tests.integration.worker_parts import Bench, opened_bench
 from tests.trace_checker import check_trace
 
@@ -89,7 +90,7 @@ def test_what_was_unfinished_at_the_backup_is_answered_under_attempts_above_all_
         lost = endings.enter_context(opened_bench(database_url=database_url, redis_url=redis_url, model=model))
         message_id = lost.ask("go")
         _write(lost, _claim(lost, message_id), "The first")
-        _postgres_program(postgres, "pg_dump", "--format=custom", f"--file={dump}", database_url)
+        _postgres_program(postgres, "pg_dump", "--format=custom", f"--file={dump}", rights.as_admin(database_url))
         lost.lose_lease(message_id)
         claim = _claim(lost, message_id)
         first = _write(lost, claim, "A story that will have been lost.")

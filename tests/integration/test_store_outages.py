@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import pytest
 
 from dev.embedded import EmbeddedPostgres
-from shared import migrate
+from dev.embedded_postgres import DATABASE
 from shared.engine import make_engine
 from shared.errors import StoreUnavailable
 from shared.store import Store
+from tests import rights
 from tests.integration.store_parts import Scene
 
 
@@ -21,14 +22,14 @@ from tests.integration.store_parts import Scene
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A cluster that the test may kill."""
     with EmbeddedPostgres.start(fsync=False) as server:
-        migrate.upgrade(server.url)
+        rights.migrated(server, DATABASE)
         yield server
 
 
 def test_a_killed_database_is_unavailable_and_then_goes_on_with_what_was_acknowledged(
     own_postgres: EmbeddedPostgres,
 ) -> None:
-    engine = make_engine(own_postgres.url, pool_size=3, application="test")
+    engine = make_engine(rights.as_app(own_postgres.url), pool_size=3, application="test")
     store = Store(engine)
     scene = Scene(store, engine)
     lease = scene.claimed()
@@ -80,7 +81,7 @@ def test_a_lock_that_is_held_too_long_is_unavailable_not_for_ever(database_url: 
 
 def test_a_frozen_database_is_given_up_in_bounded_time(own_postgres: EmbeddedPostgres) -> None:
     """A stopped server accepts nobody new: the deadline of a connect holds."""
-    store = Store(make_engine(own_postgres.url, pool_size=3, application="test"))
+    store = Store(make_engine(rights.as_app(own_postgres.url), pool_size=3, application="test"))
     with frozen([own_postgres.pid]), pytest.raises(StoreUnavailable):
         store.ping()
     store.ping()
@@ -89,7 +90,7 @@ def test_a_frozen_database_is_given_up_in_bounded_time(own_postgres: EmbeddedPos
 
 def test_a_server_that_stands_still_in_the_middle_is_given_up_too(own_postgres: EmbeddedPostgres) -> None:
     """Its connections stay open and its kernel takes what is sent: the wait for an answer has a deadline of its own."""
-    engine = make_engine(own_postgres.url, pool_size=1, application="test", statement_timeout_s=0.2)
+    engine = make_engine(rights.as_app(own_postgres.url), pool_size=1, application="test", statement_timeout_s=0.2)
     store = Store(engine)
     scene = Scene(store, engine)
     lease = scene.claimed()

@@ -27,6 +27,7 @@ from shared.events import Delta, EventId, Finalized, Status
 from shared.lifecycle import ErrorCode
 from shared.outcomes import Failed
 from shared.store import Store
+from tests import rights
 from tests.integration.store_parts import Scene
 
 PROGRAM = Path(sys.executable).with_name("chatrelay")
@@ -93,14 +94,14 @@ class Desk:
     def __init__(self, valkey: EmbeddedValkey, endings: ExitStack) -> None:
         self.valkey = valkey
         self._endings = endings
-        self.client: redis.Redis = event_log.connect(valkey.url)
+        self.client: redis.Redis = event_log.connect(rights.as_admin(valkey.url))
         endings.callback(self.client.close)
         self.log = EventLog(self.client)
         self.project_id = uuid.uuid4()
 
     def tail(self, *arguments: str, **options: Any) -> Tail:
         """One that listens."""
-        started = Tail(self.valkey.url, *arguments, **options)
+        started = Tail(rights.as_operator(self.valkey.url), *arguments, **options)
         self._endings.callback(started.close)
         self.wait_listening()
         return started

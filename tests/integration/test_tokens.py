@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from dev.embedded import EmbeddedPostgres
 from shared.settings import Settings
 from shared.store import TOKEN_ID_DIGITS, Store
 from shared.store.access import digest
@@ -164,12 +165,12 @@ def test_a_use_is_noted_once_a_minute(store: Store, engine: Engine) -> None:
     assert noted() > before
 
 
-def test_a_database_that_may_only_be_read_keeps_nobody_out(store: Store, engine: Engine) -> None:
+def test_a_database_that_may_only_be_read_keeps_nobody_out(
+    store: Store, engine: Engine, postgres: EmbeddedPostgres
+) -> None:
     """As during a failover: the use is not noted, and the token is good all the same."""
     token, _ = store.create_token("anna")
-    name = engine.url.database
-    with engine.begin() as connection:
-        connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+    postgres.sql(f'ALTER DATABASE "{engine.url.database}" SET default_transaction_read_only = on')
     engine.dispose()
     assert store.authenticate(token) is not None
     with engine.connect() as connection:

@@ -25,6 +25,7 @@ from shared.patching import PatchLimits
 from shared.records import JsonValue, Message, Principal
 from shared.settings import Settings
 from shared.store import Store, SubmitLimits
+from tests import rights
 from tests.trace_checker import check_trace
 from worker.held import Workshop
 from worker.turn import run_turn
@@ -111,9 +112,12 @@ class Bench:
         self.engine: Engine = make_engine(database_url, pool_size=8, application="test")
         endings.callback(self.engine.dispose)
         self.store = Store(self.engine)
-        self.client: redis.Redis = event_log.connect(redis_url)
-        endings.callback(self.client.close)
-        self.log = EventLog(self.client)
+        self.client: redis.Redis = event_log.connect(rights.as_admin(redis_url))
+        """The test's own look at Redis."""
+        own_client = event_log.connect(redis_url)
+        for client in (self.client, own_client):
+            endings.callback(client.close)
+        self.log = EventLog(own_client)
         celery = make_celery(redis_url)
         endings.callback(celery.close)
         self.doorbell = Doorbell(celery)
