@@ -5,6 +5,8 @@
 # make bench         measures what it costs, against named references; ARGS="relay --repeats 9"
 # make check         linters, formatter, types, architecture
 # make lock          requirements.lock anew from pyproject.toml, and of it ops/deploy/requirements.lock, the product's part
+# make audit         known vulnerabilities of what the locks name (asks osv.dev and npm's registry; needs Node)
+# make sbom          chatrelay.cdx.json: what the product is made of, as CycloneDX
 # make clean         removes the virtual environment, the state of make run, and caches
 
 VENV := .venv
@@ -15,7 +17,7 @@ JOBS := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 TESTS := tests --ignore=tests/browser --ignore=tests/clients
 
 .DEFAULT_GOAL := run
-.PHONY: run test test-browser test-clients bench check lock clean venv
+.PHONY: run test test-browser test-clients bench check lock audit sbom clean venv
 
 # Killed with make, not left behind by it.
 run: $(READY)
@@ -45,9 +47,18 @@ lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-annotate --no-header --quiet -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --generate-hashes --universal --no-annotate --no-header --quiet -o ops/deploy/requirements.lock
 
+# Whatever cannot be looked up fails it: nothing is passed over.
+audit: $(READY)
+	$(BIN)/pip-audit --vulnerability-service osv --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock
+	$(BIN)/pip-audit --vulnerability-service osv --strict --disable-pip --require-hashes --progress-spinner off -r dev/bootstrap.lock
+	for directory in dev/vendored tests/browser tests/clients; do npm audit --package-lock-only --prefix $$directory || exit 1; done
+
+sbom: $(READY)
+	$(BIN)/python -m dev.sbom chatrelay.cdx.json
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-artifacts
-	rm -rf .chatrelay
+	rm -rf .chatrelay chatrelay.cdx.json
 
 venv: $(READY)
 
