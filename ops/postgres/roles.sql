@@ -33,3 +33,8 @@ ALTER DEFAULT PRIVILEGES FOR ROLE chatrelay_owner IN SCHEMA public
   GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO chatrelay_app;
 ALTER DEFAULT PRIVILEGES FOR ROLE chatrelay_owner IN SCHEMA public
   GRANT USAGE, SELECT ON SEQUENCES TO chatrelay_app;
+
+-- which revision the schema is at is the owner's to say; takes hold once there is one, so repeat this file after the first migration
+SELECT 'REVOKE INSERT, UPDATE, DELETE ON public.alembic_version FROM chatrelay_app'
+ WHERE to_regclass('public.alembic_version') IS NOT NULL
+\gexec
