@@ -43,6 +43,12 @@ _BROWSER: Final = Path(__file__).parent / "browser"
 TEMPLATE: Final = "migrated_template"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _the_tests_own_variable_is_no_setting() -> None:
+    """The product, which some tests have read this process's environment, refuses settings that it does not know."""
+    os.environ.pop(rights.VARIABLE, None)
+
+
 # --- the session's servers --------------------------------------------------------------------------------------
 
 
@@ -113,8 +119,7 @@ def redis_url(valkey_databases: ValkeyDatabases) -> Iterator[str]:
 
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> Settings:
-    """A web process's."""
-    return settings_module.load({"DATABASE_URL": database_url, "REDIS_URL": rights.as_web(redis_url)})
+    return settings_module.load({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
 
 
 @pytest.fixture

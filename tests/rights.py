@@ -21,7 +21,8 @@ from dev.embedded_postgres import USER as ADMINISTRATOR
 from dev.procfile import ROOT
 from shared import event_log, migrate
 
-IS_LEAST: Final = os.environ.get("CHATRELAY_TEST_ROLES") == "least"
+VARIABLE: Final = "CHATRELAY_TEST_ROLES"
+IS_LEAST: Final = os.environ.get(VARIABLE) == "least"
 
 WEB: Final = "chatrelay-web"
 WORKER: Final = "chatrelay-worker"

@@ -20,6 +20,7 @@ from shared.event_log import EventLog
 from shared.records import Principal
 from shared.settings import Settings
 from shared.store import Store
+from tests import rights
 from tests.integration.api_parts import Api, serving
 
 
@@ -30,7 +31,7 @@ def api(settings: Settings, store: Store, log: EventLog) -> Iterator[Api]:
 
         def new_app(**changes: Any) -> Flask:
             changed = settings.model_copy(update=changes)
-            redis_url = changed.redis_url.get_secret_value()
+            redis_url = rights.as_web(changed.redis_url.get_secret_value())
             client, celery = event_log.connect(redis_url), make_celery(redis_url)
             ending.callback(client.close)
             ending.callback(celery.close)
