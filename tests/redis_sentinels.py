@@ -10,6 +10,7 @@ import redis
 
 from dev.child import Child, Command
 from dev.embedded import EmbeddedValkey, free_port
+from tests import rights
 from tests.people import eventually
 
 SERVICE: Final = "chatrelay"
@@ -30,7 +31,7 @@ class Sentinels:
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self._ports)
-        return f"sentinel://{hosts}/{SERVICE}/0"
+        return rights.as_worker(f"sentinel://{hosts}/{SERVICE}/0")
 
     def master(self) -> EmbeddedValkey:
         """The one that most of the Sentinels name."""
@@ -51,7 +52,7 @@ class Sentinels:
 
     def __enter__(self) -> Self:
         for _ in range(2):
-            self.servers.append(EmbeddedValkey.start())
+            self.servers.append(rights.Valkey.start())
         master, replica = self.servers
         with redis.Redis(port=replica.port) as client:
             client.execute_command("REPLICAOF", "127.0.0.1", str(master.port))

@@ -7,6 +7,7 @@ import time
 from typing import Any, Final, Self
 
 from shared import event_log, keys
+from tests import rights
 from tests.people import Person
 from tests.stack import Stack
 from tests.trace_checker import check_trace
@@ -23,7 +24,7 @@ class Tail:
     """`redis-cli PSUBSCRIBE 'chatrelay:*'`: what an operator sees."""
 
     def __init__(self, redis_url: str) -> None:
-        self._client = event_log.connect(redis_url)
+        self._client = event_log.connect(rights.as_operator(redis_url))
         self._subscription = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py's is untyped
         self._subscription.psubscribe("chatrelay:*")
         self._messages: list[tuple[str, bytes]] = []
