@@ -112,16 +112,15 @@ def migrated(server: EmbeddedPostgres, database: str) -> str:
         return url
     give_rights(server, database)
     migrate.upgrade(postgres_as(OWNER, url))
+    give_rights(server, database)
     return as_app(url)
 
 
-def cloned(server: EmbeddedPostgres, template: str, name: str) -> str:
-    """A copy of a migrated database; the address at which the processes use it."""
-    url = server.clone_database(template, name)
-    if not IS_LEAST:
-        return url
-    give_rights(server, name)  # what a database itself grants is not copied
-    return as_app(url)
+def cloned(server: EmbeddedPostgres, template: str, name: str) -> None:
+    """Makes a copy of a migrated database, with the rights to the database itself, which are not copied."""
+    server.clone_database(template, name)
+    if IS_LEAST:
+        server.sql(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC; GRANT CONNECT ON DATABASE "{name}" TO {OWNER}, {APP}')
 
 
 def give_rights(server: EmbeddedPostgres, database: str) -> None:
