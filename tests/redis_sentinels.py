@@ -31,7 +31,7 @@ class Sentinels:
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self._ports)
-        return rights.as_worker(f"sentinel://{hosts}/{SERVICE}/0")
+        return f"sentinel://{hosts}/{SERVICE}/0"
 
     def master(self) -> EmbeddedValkey:
         """The one that most of the Sentinels name."""
