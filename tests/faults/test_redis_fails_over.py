@@ -9,6 +9,7 @@ from typing import Final
 from tests.faults.conftest import SHORT_LEASES
 from tests.people import Person
 from tests.redis_sentinels import Sentinels
+from tests.rights import WORKER, redis_as
 from tests.stack import Stack
 
 _THIRDS: Final = (
@@ -24,9 +25,13 @@ _WHOLE: Final = "The first third, the second, and the last."
 def test_the_master_of_redis_is_killed_in_the_middle_and_its_replica_goes_on(
     stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
-    """Log, channels and bells all find the new master by themselves; the model is asked once."""
+    """Log, channels and bells all find the new master by themselves; the model is asked once.
+
+    As users of Redis that may do what they must: who asks Sentinels also asks the server what it is.
+    """
     with Sentinels(tmp_path) as sentinels:
-        running = stack(webs=2, settings=SHORT_LEASES, redis_url=sentinels.url)
+        as_worker = redis_as(WORKER, sentinels.url)
+        running = stack(webs=2, settings=SHORT_LEASES, redis_url=as_worker, is_least=True)
         running.model.say("failover", *_THIRDS)
         running.model.say("afterwards", {"text": _WHOLE})
         with Person(running) as person:

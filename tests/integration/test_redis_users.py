@@ -45,7 +45,7 @@ def asked(client: redis.Redis, *command: str | int) -> Any:
 
 
 LOG = keys.log(uuid.UUID(int=1))
-ALLOWED: list[tuple[str | int, ...]] = [("XRANGE", LOG, "-", "+"), ("XREVRANGE", LOG, "+", "-"), ("PING",)]
+ALLOWED: list[tuple[str | int, ...]] = [("XRANGE", LOG, "-", "+"), ("XREVRANGE", LOG, "+", "-"), ("PING",), ("ROLE",)]
 FORBIDDEN: list[tuple[str | int, ...]] = [
     ("PUBLISH", keys.OPS, "x"),
     ("PUBLISH", keys.CONTROL, "x"),

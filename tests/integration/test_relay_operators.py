@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
-import redis
 
 from api import ops_channel
 from api.readers import State
 from api.relay import OpsTarget
 from dev.embedded_valkey import EmbeddedValkey
-from shared import keys, ops_events
+from shared import event_log, keys, ops_events
 from shared.ops_events import Filter
+from tests import rights
 from tests.integration.relay_parts import PATIENCE_S, SocketClient, Stage, StreamClient, eventually
 
 OPENING = b'{"type":"ready","summary":null}'
@@ -176,8 +176,8 @@ def test_however_many_operators_watch_there_is_one_subscription(set_up: SetUp) -
     clients = [watch(stage) for _ in range(20)]
     for client in clients:
         assert client.next()["type"] == "ready"
-    client_of_redis: redis.Redis = stage.log._client
-    assert client_of_redis.pubsub_numsub(keys.OPS) == [(keys.OPS.encode(), 1)]
+    with event_log.connect(rights.as_admin(stage.url)) as onlooker:
+        assert onlooker.pubsub_numsub(keys.OPS) == [(keys.OPS.encode(), 1)]
     assert stage.relay.channels == 1
 
 
