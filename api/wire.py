@@ -124,11 +124,13 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def whole_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
-    """An HTTP answer after which the connection ends. `headers` are the caller's own, in Latin-1; `body` is JSON."""
+def whole_answer(
+    status: int, headers: Iterable[tuple[str, str]], body: bytes, *, media_type: str = "application/json"
+) -> bytes:
+    """An HTTP answer after which the connection ends. `headers` are the caller's own, in Latin-1."""
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        "Content-Type: application/json",
+        f"Content-Type: {media_type}",
         "Cache-Control: no-store",
         f"Content-Length: {len(body)}",
         "Connection: close",

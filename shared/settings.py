@@ -115,6 +115,18 @@ class Settings(BaseSettings):
         200, alias="CHATRELAY_BATCH_WINDOW", ge=1, description="messages of batches that are unfinished at a time"
     )
     api_threads: int = Field(16, alias="CHATRELAY_API_THREADS", ge=2, description="request threads of one API process")
+    request_head_s: float = Field(
+        10.0, alias="CHATRELAY_REQUEST_HEAD_S", gt=0, description="seconds that a request's line and headers may take"
+    )
+    request_body_s: float = Field(
+        30.0, alias="CHATRELAY_REQUEST_BODY_S", gt=0, description="seconds that a request's body may take"
+    )
+    max_connections: int = Field(
+        1000,
+        alias="CHATRELAY_MAX_CONNECTIONS",
+        ge=32,
+        description="connections of one API process beside its sockets; who is silent for longest makes room",
+    )
     heartbeat_socket_s: float = Field(
         25.0, alias="CHATRELAY_SOCKET_HEARTBEAT_S", gt=0, description="seconds of silence before a socket is pinged"
     )
