@@ -14,6 +14,7 @@ from api import (
     clients,
     docs,
     errors,
+    gate,
     health,
     history,
     jobs,
@@ -28,11 +29,13 @@ from api import (
     projects,
     protocols,
     streams,
+    throttle,
     tickets,
 )
 from api.calls import Call
 from api.figures import Figures
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
+from api.rates import Rates, Shared
 from api.refusals import UpgradeRequired
 from api.relay import Relay
 from api.services import Probe, Services
@@ -79,8 +82,12 @@ def create_app(
     doorbell: Doorbell,
     relay: Relay,
     probes: tuple[Probe, ...] = (),
+    shared_rates: Shared | None = None,
 ) -> Flask:
-    """The API on these clients. `probes` are what `/readyz` looks at beside Postgres."""
+    """The API on these clients. `probes` are what `/readyz` looks at beside Postgres.
+
+    Without `shared_rates` this process counts requests alone.
+    """
     services = Services(
         settings=settings,
         store=store,
@@ -90,6 +97,7 @@ def create_app(
         exporter=Exporter(store),
         probes=(Probe(name="postgres", look=lambda: _ping(store), failures=(StoreUnavailable,)), *probes),
         figures=Figures(store.summary),
+        rates=Rates(throttle.limits(settings), shared_rates),
         waiting=BoundedSemaphore(settings.api_threads // 2),
     )
     app = _App("api", root_path=str(_HERE), static_folder="static", template_folder="templates")
@@ -98,6 +106,7 @@ def create_app(
     app.url_map.merge_slashes = False
     access_log.install(app)
     errors.install(app)
+    gate.install(app, settings, services.rates, ROUTES)
     origins.install(app, settings, ROUTES)
     docs.install(app, CALLS)
     sock = HandoverSock(app)

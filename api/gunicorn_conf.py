@@ -29,6 +29,7 @@ keepalive = 30
 timeout = 60
 graceful_timeout = int(_settings.drain_s) + 1
 control_socket_disable = True  # nobody uses it, and it wants a home to be written to
+forwarded_allow_ips = ",".join(map(str, _settings.trusted_proxies))
 sendfile = False  # what a client does not take at once is kept, and no thread waits for it
 limit_request_line = 8190
 limit_request_fields = 64

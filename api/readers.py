@@ -10,6 +10,7 @@ Memory a slow reader takes: its buffer's limit and one frame.
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import threading
 import time
@@ -42,7 +43,16 @@ QUEUE_ITEMS: Final = 256
 UNSENT_BYTES: Final = 128 * 1024
 """Bytes that the kernel takes for a connection before they can be sent; with more, a reader is slow sooner, not later."""
 
+RETRY_MS: Final = range(1000, 2001)
+RETRY_AFTER_RESTART_MS: Final = range(500, 5001)
+"""All that were at one process go to the others: over a longer while."""
+
 logger = logging.getLogger("chatrelay.relay")
+
+
+def retry(among: range = RETRY_MS) -> bytes:
+    """Tells an EventSource after how long to come back; each another time, so that many do not come at once."""
+    return wire.retry(random.choice(among))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,14 +471,14 @@ class EventStreamReader(ConnectedReader):
 
     def opening(self) -> bytes:
         """What comes behind the head."""
-        return wire.RETRY
+        return retry()
 
     def heartbeat(self) -> bytes:
         return wire.HEARTBEAT
 
     def ending(self, code: CloseCode) -> bytes:
         """What comes before the end, which `code` brings."""
-        return b""
+        return retry(RETRY_AFTER_RESTART_MS) if code is CloseCode.RESTART else b""
 
     def write(self, data: bytes) -> None:
         """Send some lines of the stream."""

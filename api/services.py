@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore
 
 from api.figures import Figures
+from api.rates import Rates
 from api.relay import Relay
 from shared.doorbell import Doorbell
 from shared.event_log import EventLog
@@ -37,6 +38,7 @@ class Services:
     probes: tuple[Probe, ...]
     figures: Figures
     """What operators are told of the whole system."""
+    rates: Rates
     waiting: BoundedSemaphore
     """Held by each request that waits for an answer's end: at most half of the request threads do."""
 

@@ -23,8 +23,6 @@ _MOST_CONTROL_BYTES: Final = 125
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 HEARTBEAT: Final = b": ping\n\n"
-RETRY: Final = b"retry: 1000\n\n"
-"""Tells an EventSource to come back after one second."""
 
 
 def pack(event_id: EventId) -> int:
@@ -85,6 +83,11 @@ class Frame:
         if self._plain_chunk is None:
             self._plain_chunk = chunk(plain_sse(self.payload))
         return self._plain_chunk
+
+
+def retry(after_ms: int) -> bytes:
+    """Tells an EventSource after how long to come back."""
+    return b"retry: %d\n\n" % after_ms
 
 
 def plain_sse(payload: bytes) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -13,6 +15,8 @@ from shared import redis_address
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Names separated by commas."""
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+"""Addresses and networks (``10.0.0.0/8``), separated by commas; ``*`` is every address."""
 
 
 class InvalidSettings(Exception):
@@ -67,6 +71,11 @@ class Settings(BaseSettings):
     )
     allowed_origins: Names = Field(
         (), alias="CHATRELAY_ALLOWED_ORIGINS", description="browser origins allowed beside the own host"
+    )
+    trusted_proxies: Networks = Field(
+        (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        alias="CHATRELAY_TRUSTED_PROXIES",
+        description="whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: addresses and networks",
     )
     trpc_transformer: Literal["superjson"] | None = Field(
         None, alias="CHATRELAY_TRPC_TRANSFORMER", description="`superjson` where tRPC clients are set up with it"
@@ -190,6 +199,30 @@ class Settings(BaseSettings):
     max_sockets_per_user: int = Field(
         100, alias="CHATRELAY_MAX_SOCKETS_PER_USER", ge=1, description="open sockets and SSE readers a user and process"
     )
+    max_sockets_per_address: int = Field(
+        500,
+        alias="CHATRELAY_MAX_SOCKETS_PER_ADDRESS",
+        ge=0,
+        description="the same for an address; 0: no limit. This machine itself has none",
+    )
+    max_requests_per_user: int = Field(
+        3000,
+        alias="CHATRELAY_MAX_REQUESTS_PER_USER",
+        ge=0,
+        description="requests a user and minute (429); 0: no limit. None of this and the next two counts this machine",
+    )
+    max_requests_per_address: int = Field(
+        6000,
+        alias="CHATRELAY_MAX_REQUESTS_PER_ADDRESS",
+        ge=0,
+        description="requests an address (of IPv6 a /64) and minute; 0: no limit",
+    )
+    max_bad_tokens_per_address: int = Field(
+        120,
+        alias="CHATRELAY_MAX_BAD_TOKENS_PER_ADDRESS",
+        ge=0,
+        description="tokens that are not good an address and minute; then only known ones are looked at. 0: no limit",
+    )
     max_unfinished_per_user: int = Field(
         20, alias="CHATRELAY_MAX_UNFINISHED_PER_USER", ge=1, description="unfinished messages a user"
     )
@@ -210,6 +243,23 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, value: object) -> object:
         return tuple(name for part in value.split(",") if (name := part.strip())) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = [name for part in value.split(",") if (name := part.strip())]
+        return tuple(network for name in names for network in (("0.0.0.0/0", "::/0") if name == "*" else (name,)))
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "@" in origin:
+                raise ValueError("an origin is https://host or https://host:port, one by one: no path, no *, not null")
+        return value
 
     @field_validator("redis_url", "broker_url")
     @classmethod

@@ -22,6 +22,8 @@ from tests.stack import Stack, StackStarter
 _PATIENCE_S: Final = 30.0
 _MANY: Final = 50
 """Times as many as there are threads; at 5 s each, which gunicorn's own worker grants the silent, beyond all patience."""
+_ASKED: Final = 60
+"""Answers of a hundred kilobytes and more: together beyond what any kernel takes for a client."""
 _PLACES: Final = 120
 _SETTINGS: Final = {"CHATRELAY_API_THREADS": 2, "CHATRELAY_MAX_CONNECTIONS": _PLACES}
 
@@ -34,8 +36,9 @@ def web(postgres_databases: PostgresDatabases, valkey_databases: ValkeyDatabases
 
 @pytest.fixture(scope="module")
 def hasty_web(postgres_databases: PostgresDatabases, valkey_databases: ValkeyDatabases) -> Iterator[Stack]:
-    """One that waits for nobody."""
-    settings = _SETTINGS | {"CHATRELAY_REQUEST_HEAD_S": 0.2, "CHATRELAY_REQUEST_BODY_S": 0.2}
+    """One that waits for nobody, and trusts no proxy on this machine."""
+    patience = {"CHATRELAY_REQUEST_HEAD_S": 0.2, "CHATRELAY_REQUEST_BODY_S": 0.2}
+    settings = _SETTINGS | patience | {"CHATRELAY_TRUSTED_PROXIES": "10.0.0.0/8"}
     with StackStarter(postgres_databases, valkey_databases) as starter:
         yield starter(workers=0, sweepers=0, settings=settings)
 
@@ -143,12 +146,12 @@ def test_bodies_that_trickle_in_hold_no_thread_and_are_read_to_their_end(web: St
 def test_answers_that_are_not_taken_hold_no_thread_and_come_whole(web: Stack, open_: ExitStack) -> None:
     whole = answer(connected(web, open_, get("/openapi.json")))[2]
     assert len(whole) > 100_000, "it would fit into the kernel's buffers"
-    ask = get("/openapi.json") * 8
-    slow = [connected(web, open_, ask, receive_bytes=4096) for _ in range(_MANY // 4)]
+    ask = get("/openapi.json") * _ASKED
+    slow = [connected(web, open_, ask, receive_bytes=4096) for _ in range(4)]
     is_served(web)
-    received = b""
-    while received.count(whole) < 8:
-        received += _more(slow[0])
+    left = _ASKED * len(whole)
+    while left > 0:  # and their heads
+        left -= len(_more(slow[0]))
 
 
 def test_who_does_not_hang_up_keeps_nobody_waiting(web: Stack, open_: ExitStack) -> None:
@@ -250,6 +253,14 @@ def test_what_is_no_request_is_a_problem_without_its_words(
     assert "default-src 'self'" in headers["content-security-policy"]
     assert set(json.loads(body)) == {"type", "title", "status", "detail", "code"}
     assert connection.recv(1) == b""
+
+
+def test_that_a_request_came_by_tls_is_a_trusted_proxy_s_word(web: Stack, hasty_web: Stack, open_: ExitStack) -> None:
+    asked = get("/healthz", "X-Forwarded-Proto: https", "X-Forwarded-For: 203.0.113.9")
+    told = {
+        stack: answer(connected(stack, open_, asked))[1].get("strict-transport-security") for stack in (web, hasty_web)
+    }
+    assert told == {web: "max-age=31536000", hasty_web: None}
 
 
 # --- what is waited for, and for how long -----------------------------------------------------------------------
