@@ -35,6 +35,8 @@ VANISHED_GRACE_S: Final = 10.0
 """A client that gave no byte for two heartbeats and this is not there any more."""
 CLOSE_GRACE_S: Final = 5.0
 """How long a client has to answer a close."""
+MISBEHAVED_GRACE_S: Final = 1.0
+"""How long a client that is heard no more has to see why."""
 TOO_SLOW_GRACE_S: Final = 2.0
 """How long the frame that says 4008 may wait behind what was not taken."""
 MOST_UNREAD_BYTES: Final = 64 * 1024
@@ -46,6 +48,9 @@ UNSENT_BYTES: Final = 128 * 1024
 RETRY_MS: Final = range(1000, 2001)
 RETRY_AFTER_RESTART_MS: Final = range(500, 5001)
 """All that were at one process go to the others: over a longer while."""
+
+_NOT_HEARD: Final = frozenset({CloseCode.FLOOD, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.BROKEN})
+"""After these nothing that comes in is looked at."""
 
 logger = logging.getLogger("chatrelay.relay")
 
@@ -320,6 +325,8 @@ class ConnectedReader(Reader):
         self._closing_since_s = time.monotonic()
         self.count_close(code)
         self.say_goodbye(code)
+        if code in _NOT_HEARD and self._connection is not None:
+            self._connection.stop_reading()
 
     def count_close(self, code: CloseCode) -> None:
         metrics.SOCKETS_CLOSED.add(str(int(code)))
@@ -351,6 +358,8 @@ class ConnectedReader(Reader):
         assert self._connection is not None
         if self._closed_with is CloseCode.TOO_SLOW:
             is_over = age_s > TOO_SLOW_GRACE_S
+        elif self._closed_with in _NOT_HEARD:
+            is_over = age_s > MISBEHAVED_GRACE_S
         elif self._connection.unsent_bytes:
             is_over = age_s > max(self.hub.settings.slow_reader_s, CLOSE_GRACE_S)
         else:
@@ -444,10 +453,6 @@ class SocketReader(ConnectedReader):
                         self._closing_since_s = time.monotonic()
                         self._connection.write(said.answer)
                     self._connection.close()
-
-
-_NOT_HEARD: Final = frozenset({CloseCode.FLOOD, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.BROKEN})
-"""After these nothing that comes in is looked at."""
 
 
 class EventStreamReader(ConnectedReader):

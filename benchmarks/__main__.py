@@ -3,6 +3,7 @@
 python -m benchmarks [ROW…]             measures every row, or some; --help
 python -m benchmarks report RESULTS     writes what --json wrote into docs/performance.md
 python -m benchmarks curve              measures costs against load and draws them; --help
+python -m benchmarks attacks            attacks a web process, and tells what others noticed; --help
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from benchmarks.attacks import attacks
 from benchmarks.curve import curve
 from benchmarks.machine import this_machine
 from benchmarks.measuring import allow_many_files
@@ -98,7 +100,7 @@ def main() -> None:
     # whoever ends it wants its processes ended too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     allow_many_files()
-    others: dict[str, Callable[..., None]] = {"report": report, "curve": curve}
+    others: dict[str, Callable[..., None]] = {"report": report, "curve": curve, "attacks": attacks}
     command = others.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if command is not None:
         del sys.argv[1]
