@@ -26,7 +26,7 @@ import websockets.sync.client
 from rich.console import Console
 
 from benchmarks.machine import this_machine
-from benchmarks.measuring import MachineLoad, memory_bytes, tree
+from benchmarks.measuring import MachineLoad, Meter, memory_bytes, tree
 from benchmarks.programs.attacker import ATTACKS
 from benchmarks.programs.program import Program
 from benchmarks.results import Machine
@@ -48,6 +48,9 @@ _FOLLOWED_EVENTS: Final = 1_000_000 // _FOLLOWED_BYTES
 _REQUEST_EVERY_S: Final = 0.1
 _PATIENCE_S: Final = 10.0
 _SETTLES_WITHIN_S: Final = 40.0
+_USERS: Final = 10
+_REQUESTS_OF_A_USER: Final = 100
+_REPEATS: Final = 7
 _LOOKS_PER_S: Final = 4
 _POOLED: Final = 4
 """Connections to Postgres and Redis that may be opened while it is busy, and stay."""
@@ -80,6 +83,14 @@ class Attacked(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the attackers."""
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """CPU time of the web process for a GET, in microseconds, each repeat's."""
+
+    uncounted_us: list[float]
+    """From this machine, which has no limits."""
+    counted_us: list[float]
+
+
 class Attacks(msgspec.Struct, frozen=True, kw_only=True):
     began_at: str
     server: str
@@ -87,6 +98,7 @@ class Attacks(msgspec.Struct, frozen=True, kw_only=True):
     machine: Machine
     others_share: float
     attacks: list[Attacked]
+    limits: Limits | None = None
 
 
 class Bystander:
@@ -223,12 +235,16 @@ def attacks(
         raise typer.BadParameter(f"unknown attacks {', '.join(sorted(unknown))}; there are {', '.join(ATTACKS)}")
     if server == "gthread":
         os.environ["GUNICORN_CMD_ARGS"] = "--worker-class gthread"  # of the processes that are started from here
+    limits: list[Limits] = []
     load, began_at, console = MachineLoad(), datetime.now(UTC).isoformat(timespec="seconds"), Console(stderr=True)
     found: list[Attacked] = []
     with StackStarter() as starter:
-        for attacked in run(starter, list(names or ATTACKS), seconds=seconds, is_quick=quick):
-            found.append(attacked)
-            console.print(_line(attacked))
+        for told in run(starter, list(names or ATTACKS), seconds=seconds, is_quick=quick, limits=names is None):
+            if isinstance(told, Limits):
+                limits.append(told)
+            else:
+                found.append(told)
+                console.print(_line(told))
     made = Attacks(
         began_at=began_at,
         server=server,
@@ -236,6 +252,7 @@ def attacks(
         machine=this_machine(),
         others_share=load.others_share,
         attacks=found,
+        limits=limits[0] if limits else None,
     )
     print(markdown(made))
     if json is not None:
@@ -244,10 +261,17 @@ def attacks(
         write_into(page, made)
 
 
-def run(starter: StackStarter, names: list[str], *, seconds: float, is_quick: bool = False) -> Iterator[Attacked]:
-    """Each attack in turn, all on the same process: what one of them left would be seen at the next."""
+def run(
+    starter: StackStarter, names: list[str], *, seconds: float, is_quick: bool = False, limits: bool = False
+) -> Iterator[Attacked | Limits]:
+    """Each attack in turn, all on the same process: what one of them left would be seen at the next.
+
+    `limits`: what they cost is told before.
+    """
     stack = starter(webs=2, workers=0, sweepers=0, own_postgres=True, own_valkey=True, settings=_SETTINGS)
     with Person(stack) as person, Person(stack) as stranger:
+        if limits:
+            yield cost_of_limits(stack, each=2 if is_quick else _REQUESTS_OF_A_USER)
         (read,) = pending_messages(person, 1)
         followed = pending_messages(stranger, len(names))
         with Bystander(stack, person, read) as bystander:
@@ -255,6 +279,22 @@ def run(starter: StackStarter, names: list[str], *, seconds: float, is_quick: bo
             bystander.spend(min(2.0, seconds))
             for name, message_id in zip(names, followed, strict=True):
                 yield _attack(stack, bystander, stranger, message_id, name, seconds=seconds, is_quick=is_quick)
+
+
+def cost_of_limits(stack: Stack, *, each: int) -> Limits:
+    """GETs of several users at several addresses, counted and not, in turn."""
+    took: dict[bool, list[float]] = {True: [], False: []}
+    with contextlib.ExitStack() as exits:
+        people = [exits.enter_context(Person(stack)) for _ in range(_USERS)]
+        for repeat in range(_REPEATS):
+            for is_counted in (True, False) if repeat % 2 else (False, True):
+                meter = Meter({"web": stack.pid("web-1")})
+                for number, person in enumerate(people):
+                    headers = {"X-Forwarded-For": f"198.18.0.{number + 1}"} if is_counted else {}
+                    for _ in range(each):
+                        assert person.client.get("/v1/me", headers=headers).status_code == 200
+                took[is_counted].append(meter.costs()["web"].cpu_s * 1e6 / (each * _USERS))
+    return Limits(uncounted_us=took[False], counted_us=took[True])
 
 
 def _use_everything(stack: Stack, person: Person) -> None:
@@ -377,6 +417,15 @@ def markdown(found: Attacks) -> str:
         "| --- | --- | --- | --- | --- | --- |",
         *(f"| {' | '.join(_cells(attacked))} |" for attacked in found.attacks),
     ]
+    if found.limits is not None:
+        without, counted = found.limits.uncounted_us, found.limits.counted_us
+        ratios = sorted(more / less for more, less in zip(counted, without, strict=True))
+        lines += [
+            "",
+            f"A GET of `/v1/me` took the process {statistics.median(without):.0f} µs of CPU time where it was not counted,"
+            f" and {statistics.median(counted):.0f} µs where it was: {statistics.median(ratios):.2f} ×"
+            f" ({ratios[0]:.2f}–{ratios[-1]:.2f}).",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -17,6 +18,7 @@ from dev.procfile import ROOT
 from shared import event_log, migrate
 from shared.engine import make_engine
 from tests.databases import PostgresDatabases, ValkeyDatabases
+from tests.integration.command_line import run
 from tests.people import Person
 from tests.stack import Stack, StackStarter
 from tests.tls import Authority, TlsFront
@@ -112,6 +114,17 @@ def test_bells_and_logs_are_each_on_their_own_redis(deployed: Stack, bells: Embe
         assert deployed.redis.keys("chatrelay:log:*") == deployed.redis.keys("*") != []
         assert not other.exists(f"chatrelay:log:{{{message_id}}}")
         assert other.keys("_kombu*") != []
+
+
+def test_the_command_line_verifies_the_database_as_the_processes_do(deployed: Stack, tmp_path: Path) -> None:
+    """The address is the deployed one's; with another authority in it nothing is answered."""
+    stranger = Authority(tmp_path, "stranger").path
+    known = run("token", "list", "--json", state=tmp_path, DATABASE_URL=deployed.database_url)
+    assert known.returncode == 0, known.stderr
+    another = f"{deployed.database_url.partition('sslrootcert=')[0]}sslrootcert={stranger}"
+    refused = run("token", "list", "--json", state=tmp_path, DATABASE_URL=another)
+    assert (refused.returncode != 0, refused.stdout) == (True, "")
+    assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize(
