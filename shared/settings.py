@@ -257,7 +257,8 @@ class Settings(BaseSettings):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or "@" in origin:
+            is_plain = parts.hostname and not {"*", "@"} & set(parts.netloc) and parts.scheme in ("http", "https")
+            if not is_plain or origin != f"{parts.scheme}://{parts.netloc}":
                 raise ValueError("an origin is https://host or https://host:port, one by one: no path, no *, not null")
         return value
 
