@@ -408,14 +408,14 @@ class SocketReader(ConnectedReader):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at_s = self.hub.now_s
+        if self._closed_with in _NOT_HEARD:
+            return
         if self._inbound is None:
             if self._awaits_pong and wire.is_lone_pong(data):
                 self._awaits_pong = False
                 return  # most sockets never say more: no parser is kept for them
             self._inbound = self.make_inbound()
         self._awaits_pong = False
-        if self._closed_with in _NOT_HEARD:
-            return
         try:
             self._hear(self._inbound, data)
         except Exception:
@@ -443,6 +443,7 @@ class SocketReader(ConnectedReader):
                         return
                 case Misbehaved():
                     self.close(said.code)
+                    self._inbound = None  # and what it holds of what was sent
                 case Closed():
                     if self._connection is None:
                         return

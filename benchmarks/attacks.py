@@ -49,8 +49,8 @@ _REQUEST_EVERY_S: Final = 0.1
 _PATIENCE_S: Final = 10.0
 _SETTLES_WITHIN_S: Final = 40.0
 _USERS: Final = 10
-_REQUESTS_OF_A_USER: Final = 100
-_REPEATS: Final = 7
+_REQUESTS_OF_A_USER: Final = 8
+_REPEATS: Final = 25
 _LOOKS_PER_S: Final = 4
 _POOLED: Final = 4
 """Connections to Postgres and Redis that may be opened while it is busy, and stay."""

@@ -164,7 +164,7 @@ async def _frames(target: Target) -> None:
         flood = _frame(0x81, b'{"type":"ping"}') * 100
         while not closed.done():
             writing.write(flood)
-            await asyncio.wait([asyncio.ensure_future(writing.drain())], timeout=1)
+            await writing.drain()
         writing.close()
 
 
