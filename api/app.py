@@ -14,6 +14,7 @@ from api import (
     clients,
     docs,
     errors,
+    gate,
     health,
     history,
     jobs,
@@ -28,12 +29,14 @@ from api import (
     projects,
     protocols,
     streams,
+    throttle,
     tickets,
 )
 from api.auth import Authenticator
 from api.calls import Call
 from api.figures import Figures
 from api.handover import SOCK_SERVER_OPTIONS, HandoverSock
+from api.rates import Rates, Shared
 from api.refusals import UpgradeRequired
 from api.relay import Relay
 from api.services import Probe, Services
@@ -84,8 +87,12 @@ def create_app(
     relay: Relay,
     probes: tuple[Probe, ...] = (),
     provider: IdentityProvider | None = None,
+    shared_rates: Shared | None = None,
 ) -> Flask:
-    """The API on these clients. `probes` are what `/readyz` looks at beside Postgres; `provider` is whose JWTs are good."""
+    """The API on these clients. `probes` are what `/readyz` looks at beside Postgres; `provider` is whose JWTs are good.
+
+    Without `shared_rates` this process counts requests alone.
+    """
     services = Services(
         settings=settings,
         store=store,
@@ -96,6 +103,7 @@ def create_app(
         exporter=Exporter(store),
         probes=(Probe(name="postgres", look=lambda: _ping(store), failures=(StoreUnavailable,)), *probes),
         figures=Figures(store.summary),
+        rates=Rates(throttle.limits(settings), shared_rates),
         waiting=BoundedSemaphore(settings.api_threads // 2),
     )
     app = _App("api", root_path=str(_HERE), static_folder="static", template_folder="templates")
@@ -104,6 +112,7 @@ def create_app(
     app.url_map.merge_slashes = False
     access_log.install(app)
     errors.install(app)
+    gate.install(app, settings, services.rates, ROUTES)
     origins.install(app, settings, ROUTES)
     docs.install(app, CALLS)
     sock = HandoverSock(app)

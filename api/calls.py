@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from flask import Response, request
 
-from api import auth, requests
+from api import auth, requests, throttle
 from api.refusals import MissingScope
 from api.services import Services
 from shared.errors import ChatrelayError
@@ -157,6 +157,8 @@ class Call:
             ticket = request.args.get("ticket")
             caller = services.authenticator.by_token_or_ticket(request.headers, ticket, self.address(parts))
             given["principal"] = self._allowed(caller)
+        if "principal" in given:
+            throttle.check_user(services.rates, given["principal"], throttle.client())
         if self.body is not None:
             raw = requests.read_body(request, self.body_media_type, max_bytes=services.settings.max_body_bytes)
             value = requests.load_json(raw, max_depth=services.settings.max_json_depth)

@@ -137,7 +137,17 @@ class Connections:
 class Connection:
     """One stream of bytes in each direction. Made by `Connections.adopt`."""
 
-    __slots__ = ("_all", "_is_closing", "_is_lost", "_is_paused", "_unsent", "_unsent_bytes", "descriptor", "owner")
+    __slots__ = (
+        "_all",
+        "_is_closing",
+        "_is_deaf",
+        "_is_lost",
+        "_is_paused",
+        "_unsent",
+        "_unsent_bytes",
+        "descriptor",
+        "owner",
+    )
 
     def __init__(self, connections: Connections, descriptor: int, owner: Owner) -> None:
         self.descriptor = descriptor
@@ -147,6 +157,7 @@ class Connection:
         self._unsent_bytes = 0
         self._is_paused = False
         self._is_closing = False
+        self._is_deaf = False
         self._is_lost = False
 
     @property
@@ -176,6 +187,12 @@ class Connection:
         else:
             self._all.watch(self, read=False, write=True)
 
+    def stop_reading(self) -> None:
+        """What the peer sends from now on stays in the kernel, which in time takes no more of it."""
+        if not (self._is_deaf or self._is_closing or self._is_lost):
+            self._is_deaf = True
+            self._all.watch(self, read=False, write=self._unsent is not None)
+
     def abort(self) -> None:
         """Close it now."""
         if not self._is_lost:
@@ -204,7 +221,7 @@ class Connection:
                 self._on_less()
             return
         self._unsent, self._unsent_bytes = [data[sent:]], len(data) - sent
-        self._all.watch(self, read=not self._is_closing, write=True)
+        self._all.watch(self, read=not (self._is_closing or self._is_deaf), write=True)
         if self._unsent_bytes > self._all.buffer_bytes and not self._is_paused:
             self._is_paused = True
             self.owner.pause_writing()
@@ -220,7 +237,7 @@ class Connection:
         if self._is_lost:
             return
         if events & _WRITE:
-            self._all.watch(self, read=not self._is_closing, write=False)
+            self._all.watch(self, read=not (self._is_closing or self._is_deaf), write=False)
             self.flush()
         if events & ~_WRITE and not self._is_lost:
             self._read()

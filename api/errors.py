@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -48,6 +49,8 @@ STATUSES: Final[Mapping[type[ChatrelayError], int]] = {
     errors.InvalidSchema: 422,
     errors.VersionOutOfReach: 422,
     errors.IdempotencyMismatch: 422,
+    refusals.TooManyRequests: 429,
+    refusals.TooManyAttempts: 429,
     errors.TooManyUnfinished: 429,
     errors.QuotaExceeded: 429,
     TooManyReaders: 429,
@@ -124,6 +127,8 @@ def headers_of(error: ChatrelayError, status: int) -> dict[str, str]:
     match error:
         case errors.QuotaExceeded():
             return {"Retry-After": str(_seconds_to_midnight())}
+        case refusals.TooManyRequests() | refusals.TooManyAttempts():
+            return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
         case refusals.Unauthorized():
             return {"WWW-Authenticate": 'Bearer realm="chatrelay"'}
         case refusals.UpgradeRequired():

@@ -11,6 +11,7 @@ from typing import Any
 
 from gunicorn import glogging
 
+from api.patient_worker import Bounds
 from shared import exporter, heap, logs, traces
 from shared.settings import InvalidSettings, load
 
@@ -20,13 +21,16 @@ except InvalidSettings as error:
     sys.exit(f"chatrelay: the settings are not valid\n{error}")
 
 bind = f"0.0.0.0:{_settings.port}"
-worker_class = "gthread"
+worker_class = "api.patient_worker.PatientWorker"
 workers = 1
 threads = _settings.api_threads
+worker_connections = _settings.max_connections
 keepalive = 30
 timeout = 60
 graceful_timeout = int(_settings.drain_s) + 1
 control_socket_disable = True  # nobody uses it, and it wants a home to be written to
+forwarded_allow_ips = ",".join(map(str, _settings.trusted_proxies))
+sendfile = False  # what a client does not take at once is kept, and no thread waits for it
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
@@ -52,6 +56,9 @@ def on_starting(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Start the relay, and let it send its readers away as soon as the worker is told to stop."""
+    worker.bounds = Bounds(
+        head_s=_settings.request_head_s, body_s=_settings.request_body_s, most_body_bytes=_settings.max_body_bytes
+    )
     relay = _relay(worker)
     relay.start()
     provider = _services(worker).authenticator.provider

@@ -1,15 +1,15 @@
 """What a client says on a socket: frames in, meanings out. No I/O.
 
 A message is at most `max_bytes` long, a client sends at most `max_frames_per_s` frames a second, control frames and
-fragments counted; whoever goes beyond is a flood. permessage-deflate is never agreed on, so that a frame takes as much
-memory as it took bytes on the way.
+fragments counted, and each in so many pieces at most; whoever goes beyond is a flood. permessage-deflate is never agreed on,
+and what has come of a message is kept as bytes, so that it takes as much memory as it took on the way, however it was cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -56,6 +56,8 @@ class Text:
     text: str | None
 
 
+PIECES_A_FRAME: Final = 64
+"""So many reads a second are one frame's share: a frame of 64 KiB comes in 45 packets of an Ethernet."""
 Said: TypeAlias = Cancel | Answer | Misbehaved | Closed | Text
 
 
@@ -95,7 +97,7 @@ class FrameBudget:
 class Inbound:
     """The client's side of one socket after its handshake."""
 
-    __slots__ = ("_budget", "_connection", "_is_binary", "_max_bytes", "_meaning", "_parts", "_size")
+    __slots__ = ("_budget", "_connection", "_is_binary", "_max_bytes", "_meaning", "_message", "_pieces")
 
     def __init__(
         self, *, max_bytes: int, max_frames_per_s: int, meaning: Callable[[str | None], Said] | None = None
@@ -104,13 +106,16 @@ class Inbound:
         self._meaning = meaning or _meaning
         self._connection = Connection(ConnectionType.SERVER)
         self._budget = FrameBudget(max_frames_per_s)
+        self._pieces = FrameBudget(max_frames_per_s * PIECES_A_FRAME)
         self._max_bytes = max_bytes
-        self._parts: list[str] = []
+        self._message = bytearray()
         self._is_binary = False
-        self._size = 0
 
     def feed(self, data: bytes, now_s: float) -> Iterator[Said]:
         """What `data` completes. Nothing may be fed after a `Misbehaved` or a `Closed`."""
+        if not self._pieces.spend(now_s):
+            yield Misbehaved(CloseCode.FLOOD)
+            return
         self._connection.receive_data(data)
         for event in self._connection.events():
             match event:
@@ -142,19 +147,17 @@ class Inbound:
     def _on_part(self, event: TextMessage | BytesMessage, now_s: float) -> Said | None:
         if event.frame_finished and not self._budget.spend(now_s):
             return Misbehaved(CloseCode.FLOOD)
-        self._size += len(event.data if isinstance(event, BytesMessage) else event.data.encode())
-        if self._size > self._max_bytes:
+        is_binary = isinstance(event, BytesMessage)
+        data = event.data if isinstance(event, BytesMessage) else event.data.encode()
+        if len(self._message) + len(data) > self._max_bytes:
             return Misbehaved(CloseCode.FLOOD)
-        if isinstance(event, BytesMessage):
-            self._is_binary = True
-        else:
-            self._parts.append(event.data)
+        self._message += data
+        self._is_binary |= is_binary
         if not event.message_finished:
             return None
-        text, is_binary = "".join(self._parts), self._is_binary
-        self._parts.clear()
-        self._size, self._is_binary = 0, False
-        return self._meaning(None if is_binary else text)
+        text = None if self._is_binary else self._message.decode()
+        self._message, self._is_binary = bytearray(), False
+        return self._meaning(text)
 
 
 def _meaning(text: str | None) -> Said:

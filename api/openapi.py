@@ -193,7 +193,9 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _refusals(call: Call) -> Iterator[type[ChatrelayError]]:
+    yield refusals.TooManyRequests
     if call.access is not Access.ANYBODY:
+        yield refusals.TooManyAttempts
         yield from (
             refusals.Unauthorized,
             refusals.ForeignOrigin,

@@ -9,17 +9,9 @@ from flask import Flask, Response, request
 
 from api import access_log, auth
 from api.calls import Access, Call
+from api.security_headers import HSTS, SECURITY_HEADERS
 from shared.settings import Settings
 
-_SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
-        " frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 _CORS_ALLOWED: Final = {
     "Access-Control-Allow-Methods": "GET, POST, PATCH, PUT, DELETE",
     "Access-Control-Allow-Headers": (
@@ -54,9 +46,13 @@ def install(app: Flask, settings: Settings, calls: Iterable[Call]) -> None:
     @app.after_request
     def add_headers(response: Response) -> Response:
         for name, value in headers(settings).items():
-            response.headers.setdefault(name, value)  # a frame's own policy stands
+            if name == "Vary":
+                response.vary.add(value)
+            else:
+                response.headers.setdefault(name, value)  # a frame's own policy stands
         if request.endpoint in any_origin or request.path.startswith(_MODULES_OF_FRAMES):
             response.headers["Access-Control-Allow-Origin"] = "*"
+            response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
@@ -67,7 +63,8 @@ def _first_segment(path: str) -> str:
 
 def headers(settings: Settings) -> dict[str, str]:
     """What every answer to the present request carries."""
-    return _SECURITY_HEADERS | {access_log.REQUEST_ID_HEADER: access_log.request_id()} | _cors(settings)
+    by_tls = dict([HSTS]) if request.scheme == "https" else {}
+    return {**SECURITY_HEADERS, **by_tls, access_log.REQUEST_ID_HEADER: access_log.request_id(), **_cors(settings)}
 
 
 def _cors(settings: Settings) -> dict[str, str]:

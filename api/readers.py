@@ -10,6 +10,7 @@ Memory a slow reader takes: its buffer's limit and one frame.
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import threading
 import time
@@ -34,6 +35,8 @@ VANISHED_GRACE_S: Final = 10.0
 """A client that gave no byte for two heartbeats and this is not there any more."""
 CLOSE_GRACE_S: Final = 5.0
 """How long a client has to answer a close."""
+MISBEHAVED_GRACE_S: Final = 1.0
+"""How long a client that is heard no more has to see why."""
 TOO_SLOW_GRACE_S: Final = 2.0
 """How long the frame that says 4008 may wait behind what was not taken."""
 MOST_UNREAD_BYTES: Final = 64 * 1024
@@ -42,7 +45,19 @@ QUEUE_ITEMS: Final = 256
 UNSENT_BYTES: Final = 128 * 1024
 """Bytes that the kernel takes for a connection before they can be sent; with more, a reader is slow sooner, not later."""
 
+RETRY_MS: Final = range(1000, 2001)
+RETRY_AFTER_RESTART_MS: Final = range(500, 5001)
+"""All that were at one process go to the others: over a longer while."""
+
+_NOT_HEARD: Final = frozenset({CloseCode.FLOOD, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.BROKEN})
+"""After these nothing that comes in is looked at."""
+
 logger = logging.getLogger("chatrelay.relay")
+
+
+def retry(among: range = RETRY_MS) -> bytes:
+    """Tells an EventSource after how long to come back; each another time, so that many do not come at once."""
+    return wire.retry(random.choice(among))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +331,8 @@ class ConnectedReader(Reader):
         self._closing_since_s = time.monotonic()
         self.count_close(code)
         self.say_goodbye(code)
+        if code in _NOT_HEARD and self._connection is not None:
+            self._connection.stop_reading()
 
     def count_close(self, code: CloseCode) -> None:
         metrics.SOCKETS_CLOSED.add(str(int(code)))
@@ -347,6 +364,8 @@ class ConnectedReader(Reader):
         assert self._connection is not None
         if self._closed_with is CloseCode.TOO_SLOW:
             is_over = age_s > TOO_SLOW_GRACE_S
+        elif self._closed_with in _NOT_HEARD:
+            is_over = age_s > MISBEHAVED_GRACE_S
         elif self._connection.unsent_bytes:
             is_over = age_s > max(self.hub.settings.slow_reader_s, CLOSE_GRACE_S)
         else:
@@ -395,14 +414,14 @@ class SocketReader(ConnectedReader):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at_s = self.hub.now_s
+        if self._closed_with in _NOT_HEARD:
+            return
         if self._inbound is None:
             if self._awaits_pong and wire.is_lone_pong(data):
                 self._awaits_pong = False
                 return  # most sockets never say more: no parser is kept for them
             self._inbound = self.make_inbound()
         self._awaits_pong = False
-        if self._closed_with in _NOT_HEARD:
-            return
         try:
             self._hear(self._inbound, data)
         except Exception:
@@ -430,6 +449,7 @@ class SocketReader(ConnectedReader):
                         return
                 case Misbehaved():
                     self.close(said.code)
+                    self._inbound = None  # and what it holds of what was sent
                 case Closed():
                     if self._connection is None:
                         return
@@ -440,10 +460,6 @@ class SocketReader(ConnectedReader):
                         self._closing_since_s = time.monotonic()
                         self._connection.write(said.answer)
                     self._connection.close()
-
-
-_NOT_HEARD: Final = frozenset({CloseCode.FLOOD, CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_TEXT, CloseCode.BROKEN})
-"""After these nothing that comes in is looked at."""
 
 
 class EventStreamReader(ConnectedReader):
@@ -467,14 +483,14 @@ class EventStreamReader(ConnectedReader):
 
     def opening(self) -> bytes:
         """What comes behind the head."""
-        return wire.RETRY
+        return retry()
 
     def heartbeat(self) -> bytes:
         return wire.HEARTBEAT
 
     def ending(self, code: CloseCode) -> bytes:
         """What comes before the end, which `code` brings."""
-        return b""
+        return retry(RETRY_AFTER_RESTART_MS) if code is CloseCode.RESTART else b""
 
     def write(self, data: bytes) -> None:
         """Send some lines of the stream."""

@@ -61,6 +61,25 @@ class UpgradeRequired(Refused):
     code = "upgrade_required"
 
 
+class _Later(Refused):
+    def __init__(self, retry_after_s: float, detail: str | None = None) -> None:
+        """`retry_after_s`: when it may be tried again."""
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(_Later):
+    """There are too many requests."""
+
+    code = "too_many_requests"
+
+
+class TooManyAttempts(_Later):
+    """There were too many tokens from this address that are not good."""
+
+    code = "too_many_attempts"
+
+
 class _Places(Refused):
     def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
         """`errors` are (JSON Pointer, message) pairs, without the values that were sent."""

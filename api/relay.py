@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -61,6 +62,8 @@ DATABASE_THREADS: Final = _POOL_THREADS + _CALL_THREADS
 """Threads of the relay's that may each hold a connection of the database."""
 MOST_UNKNOWN: Final = 1_000
 """Sockets of this process whose clients have yet to say who they are."""
+MOST_UNKNOWN_PER_ADDRESS: Final = 100
+"""Of them, so many from one address, so that one cannot keep all others out."""
 RESTARTS: Final = wire.close_frame(CloseCode.RESTART, CloseCode.RESTART.reason)
 """What a socket is told that comes while the process stops."""
 
@@ -82,14 +85,18 @@ class FollowingEnded(Exception):
 class Admission:
     """A user's place among the readers of this process. `release` gives it back, once.
 
-    `token_sha256` is of the token that the user came with, None for who has yet to show one.
+    `token_sha256` is of the token that the user came with, None for who has yet to show one; `place` is where the connection
+    comes from, None where that does not count.
     """
 
-    __slots__ = ("_give_back", "is_released", "token_sha256", "user_id")
+    __slots__ = ("_give_back", "is_released", "place", "token_sha256", "user_id")
 
-    def __init__(self, user_id: UUID, token_sha256: bytes | None, give_back: Callable[[Admission], None]) -> None:
+    def __init__(
+        self, user_id: UUID, token_sha256: bytes | None, place: str | None, give_back: Callable[[Admission], None]
+    ) -> None:
         self.user_id = user_id
         self.token_sha256 = token_sha256
+        self.place = place
         self.is_released = False
         self._give_back = give_back
 
@@ -109,6 +116,7 @@ class Relay:
         self._settings = settings
         self._on_cancel = on_cancel
         self._admitted: Counter[UUID] = Counter()
+        self._admitted_from: Counter[tuple[str, bool]] = Counter()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -174,21 +182,30 @@ class Relay:
 
     # --- readers ------------------------------------------------------------------------------------------------
 
-    def admit_caller(self, caller: Caller) -> Admission:
+    def admit_caller(self, caller: Caller, place: str | None = None) -> Admission:
         """As `admit`; the reader is sent away when the caller's token is revoked or expires."""
-        return self.admit(caller.user_id, caller.token_sha256)
+        return self.admit(caller.user_id, caller.token_sha256, place)
 
-    def admit(self, user_id: UUID, token_sha256: bytes | None = None) -> Admission:
+    def admit(self, user_id: UUID, token_sha256: bytes | None = None, place: str | None = None) -> Admission:
         """Take a place for one more reader of this user. Raises `TooManyReaders`.
 
-        `NOBODY` stands for all those who have yet to say who they are.
+        `NOBODY` stands for all those who have yet to say who they are. `place` is where a connection comes from (see
+        `api.addresses`), of which so many are let in, and fewer while nobody is known; None where that does not count.
         """
+        is_unknown = user_id == NOBODY
+        most = MOST_UNKNOWN if is_unknown else self._settings.max_sockets_per_user
+        most_from = self._settings.max_sockets_per_address or sys.maxsize
+        if is_unknown:
+            most_from = min(most_from, MOST_UNKNOWN_PER_ADDRESS)
         with self._lock:
-            most = MOST_UNKNOWN if user_id == NOBODY else self._settings.max_sockets_per_user
             if self._admitted[user_id] >= most:
                 raise TooManyReaders
+            if place is not None:
+                if self._admitted_from[place, is_unknown] >= most_from:
+                    raise TooManyReaders("There are too many open sockets and event streams from this address.")
+                self._admitted_from[place, is_unknown] += 1
             self._admitted[user_id] += 1
-        return Admission(user_id, token_sha256, self._give_back)
+        return Admission(user_id, token_sha256, place, self._give_back)
 
     def _give_back(self, admission: Admission) -> None:
         with self._lock:
@@ -198,6 +215,11 @@ class Relay:
             self._admitted[admission.user_id] -= 1
             if not self._admitted[admission.user_id]:
                 del self._admitted[admission.user_id]
+            if admission.place is not None:
+                place = admission.place, admission.user_id == NOBODY
+                self._admitted_from[place] -= 1
+                if not self._admitted_from[place]:
+                    del self._admitted_from[place]
 
     def adopt_socket(self, sock: socket.socket, target: Target, admission: Admission) -> None:
         """Own a WebSocket whose 101 was sent, and its admission."""

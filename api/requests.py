@@ -66,9 +66,12 @@ def read_body(request: Request, media_type: str, *, max_bytes: int) -> bytes:
                 if len(raw) < (request.content_length or 0):
                     raise InvalidJson("The body is shorter than its Content-Length.")
                 return raw
-        _read(request.stream, _DISCARDED_BYTES)
     except (OSError, ClientDisconnected):
         raise InvalidJson("The body broke off.") from None
+    try:
+        _read(request.stream, _DISCARDED_BYTES)
+    except (OSError, ClientDisconnected):
+        pass  # it is too large all the same; what is still to come is the web server's
     raise BodyTooLarge(f"The body has more than {max_bytes} bytes.")
 
 

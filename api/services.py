@@ -8,6 +8,7 @@ from threading import BoundedSemaphore
 
 from api.auth import Authenticator
 from api.figures import Figures
+from api.rates import Rates
 from api.relay import Relay
 from shared.doorbell import Doorbell
 from shared.event_log import EventLog
@@ -40,6 +41,7 @@ class Services:
     probes: tuple[Probe, ...]
     figures: Figures
     """What operators are told of the whole system."""
+    rates: Rates
     waiting: BoundedSemaphore
     """Held by each request that waits for an answer's end: at most half of the request threads do."""
 

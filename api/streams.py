@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 from flask import Response, request
 
-from api import origins, wire
+from api import origins, readers, throttle, wire
 from api.auth import Caller
 from api.calls import EVENT_STREAM, Access, Calls, Header
 from api.handover import HandedOver, take_socket
@@ -74,7 +74,7 @@ def message_socket(services: Services, *, principal: Caller, message_id: UUID, q
     return SocketGuest(
         relay=services.relay,
         target=_target(row, principal, _position(query.after), may_cancel=may_cancel),
-        admission=services.relay.admit_caller(principal),
+        admission=services.relay.admit_caller(principal, throttle.place()),
     )
 
 
@@ -119,7 +119,7 @@ def project_socket(services: Services, *, principal: Caller, project_id: UUID) -
     return SocketGuest(
         relay=services.relay,
         target=_project_target(services, principal, project_id),
-        admission=services.relay.admit_caller(principal),
+        admission=services.relay.admit_caller(principal, throttle.place()),
     )
 
 
@@ -144,7 +144,7 @@ def _project_target(services: Services, principal: Principal, project_id: UUID) 
 def event_stream(services: Services, caller: Caller, target: Target) -> Response:
     if request.method == "HEAD":
         return Response(mimetype=EVENT_STREAM)
-    admission = services.relay.admit_caller(caller)
+    admission = services.relay.admit_caller(caller, throttle.place())
     try:
         connection = take_socket(request.environ)
     except OSError:
@@ -212,7 +212,7 @@ def _in_this_thread(relay: Relay, target: Target, admission: Admission) -> Respo
     """For servers that give no connection away: the events come through the request's own thread."""
 
     def lines() -> Iterator[bytes]:
-        yield wire.RETRY
+        yield readers.retry()
         try:
             for item in relay.follow(target, admission):
                 if isinstance(item, Heartbeat):

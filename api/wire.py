@@ -23,8 +23,6 @@ _MOST_CONTROL_BYTES: Final = 125
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 HEARTBEAT: Final = b": ping\n\n"
-RETRY: Final = b"retry: 1000\n\n"
-"""Tells an EventSource to come back after one second."""
 
 
 def pack(event_id: EventId) -> int:
@@ -87,6 +85,11 @@ class Frame:
         return self._plain_chunk
 
 
+def retry(after_ms: int) -> bytes:
+    """Tells an EventSource after how long to come back."""
+    return b"retry: %d\n\n" % after_ms
+
+
 def plain_sse(payload: bytes) -> bytes:
     """A Server-Sent Event without an `id`."""
     return b"data: %b\n\n" % payload
@@ -124,11 +127,13 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def whole_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
-    """An HTTP answer after which the connection ends. `headers` are the caller's own, in Latin-1; `body` is JSON."""
+def whole_answer(
+    status: int, headers: Iterable[tuple[str, str]], body: bytes, *, media_type: str = "application/json"
+) -> bytes:
+    """An HTTP answer after which the connection ends. `headers` are the caller's own, in Latin-1."""
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        "Content-Type: application/json",
+        f"Content-Type: {media_type}",
         "Cache-Control: no-store",
         f"Content-Length: {len(body)}",
         "Connection: close",

@@ -11,6 +11,7 @@ from flask import Flask
 
 from api import announcing
 from api.app import create_app
+from api.rates import InRedis
 from api.relay import DATABASE_THREADS, Relay
 from api.services import Probe
 from shared import engine, event_log, metrics, migrate, traces
@@ -84,6 +85,7 @@ def _build(settings: Settings) -> Flask:
         log,
         doorbell,
         Relay(redis_url=redis_url, log=log, rows=store, settings=settings, on_cancel=on_cancel),
+        shared_rates=InRedis(redis_url),
         probes=(
             Probe(name="migrations", look=migrations, failures=(StoreUnavailable, _NotMigrated)),
             Probe(name="redis", look=redis_answers, failures=(LogUnavailable,)),

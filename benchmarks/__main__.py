@@ -8,6 +8,7 @@ python -m benchmarks growth             what the store's questions cost as messa
 python -m benchmarks logs               what logs take of Redis's memory, and what expiry gives back; --help
 python -m benchmarks scaling            the same load on more processes; --help
 python -m benchmarks paper              what a million readers need, by what was measured, into ARCHITECTURE.md
+python -m benchmarks attacks            attacks a web process, and tells what others noticed; --help
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from benchmarks.attacks import attacks
 from benchmarks.curve import curve
 from benchmarks.growth import growth
 from benchmarks.logs import logs
@@ -118,6 +120,7 @@ def main() -> None:
         "logs": logs,
         "scaling": scaling,
         "paper": paper,
+        "attacks": attacks,
     }
     command = others.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if command is not None:

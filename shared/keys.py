@@ -18,6 +18,10 @@ LOG_FIELD = "e"
 """The field of a log's stream entry that holds the event's JSON."""
 
 
+RATES = "chatrelay:rate"
+"""What keys begin with that count requests: ``chatrelay:rate:…``; they expire within two minutes."""
+
+
 def log(message_id: UUID | str) -> str:
     """Stream; entry id = event id."""
     return f"chatrelay:log:{{{message_id}}}"

@@ -270,6 +270,11 @@ BELLS: Final = Counter(
 
 # --- readers ------------------------------------------------------------------------------------------------------
 
+REQUESTS_REFUSED: Final = Counter(
+    "chatrelay_requests_refused_total",
+    "Requests that were refused since there were too many: of one user, of one address, of bad tokens from one address.",
+    ("limit",),
+)
 SOCKETS: Final = Gauge(
     "chatrelay_sockets_open",
     "Readers now: ws (WebSockets), sse (event streams), protocol (those of docs/protocols.md), thread (requests that wait).",

@@ -6,6 +6,7 @@ import importlib.util
 import ipaddress
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ from shared import redis_address
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Names separated by commas."""
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+"""Addresses and networks (``10.0.0.0/8``), separated by commas; ``*`` is every address."""
 
 
 class InvalidSettings(Exception):
@@ -103,6 +106,11 @@ class Settings(BaseSettings):
         le=31_536_000,
         description="seconds that a JWT may have left; one that is good for longer is refused",
     )
+    trusted_proxies: Networks = Field(
+        (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        alias="CHATRELAY_TRUSTED_PROXIES",
+        description="whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: addresses and networks",
+    )
     trpc_transformer: Literal["superjson"] | None = Field(
         None, alias="CHATRELAY_TRPC_TRANSFORMER", description="`superjson` where tRPC clients are set up with it"
     )
@@ -150,6 +158,18 @@ class Settings(BaseSettings):
         200, alias="CHATRELAY_BATCH_WINDOW", ge=1, description="messages of batches that are unfinished at a time"
     )
     api_threads: int = Field(16, alias="CHATRELAY_API_THREADS", ge=2, description="request threads of one API process")
+    request_head_s: float = Field(
+        10.0, alias="CHATRELAY_REQUEST_HEAD_S", gt=0, description="seconds that a request's line and headers may take"
+    )
+    request_body_s: float = Field(
+        30.0, alias="CHATRELAY_REQUEST_BODY_S", gt=0, description="seconds that a request's body may take"
+    )
+    max_connections: int = Field(
+        1000,
+        alias="CHATRELAY_MAX_CONNECTIONS",
+        ge=32,
+        description="connections of one API process beside its sockets; who is silent for longest makes room",
+    )
     heartbeat_socket_s: float = Field(
         25.0, alias="CHATRELAY_SOCKET_HEARTBEAT_S", gt=0, description="seconds of silence before a socket is pinged"
     )
@@ -213,6 +233,30 @@ class Settings(BaseSettings):
     max_sockets_per_user: int = Field(
         100, alias="CHATRELAY_MAX_SOCKETS_PER_USER", ge=1, description="open sockets and SSE readers a user and process"
     )
+    max_sockets_per_address: int = Field(
+        500,
+        alias="CHATRELAY_MAX_SOCKETS_PER_ADDRESS",
+        ge=0,
+        description="the same for an address; 0: no limit. This machine itself has none",
+    )
+    max_requests_per_user: int = Field(
+        3000,
+        alias="CHATRELAY_MAX_REQUESTS_PER_USER",
+        ge=0,
+        description="requests a user and minute (429); 0: no limit. None of this and the next two counts this machine",
+    )
+    max_requests_per_address: int = Field(
+        6000,
+        alias="CHATRELAY_MAX_REQUESTS_PER_ADDRESS",
+        ge=0,
+        description="requests an address (of IPv6 a /64) and minute; 0: no limit",
+    )
+    max_bad_tokens_per_address: int = Field(
+        120,
+        alias="CHATRELAY_MAX_BAD_TOKENS_PER_ADDRESS",
+        ge=0,
+        description="tokens that are not good an address and minute; then only known ones are looked at. 0: no limit",
+    )
     max_unfinished_per_user: int = Field(
         20, alias="CHATRELAY_MAX_UNFINISHED_PER_USER", ge=1, description="unfinished messages a user"
     )
@@ -233,6 +277,24 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, value: object) -> object:
         return tuple(name for part in value.split(",") if (name := part.strip())) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = [name for part in value.split(",") if (name := part.strip())]
+        return tuple(network for name in names for network in (("0.0.0.0/0", "::/0") if name == "*" else (name,)))
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            is_plain = parts.hostname and not {"*", "@"} & set(parts.netloc) and parts.scheme in ("http", "https")
+            if not is_plain or origin != f"{parts.scheme}://{parts.netloc}":
+                raise ValueError("an origin is https://host or https://host:port, one by one: no path, no *, not null")
+        return value
 
     @field_validator("redis_url", "broker_url")
     @classmethod

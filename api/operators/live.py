@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import msgspec
 from flask import Response
 
+from api import throttle
 from api.auth import Caller
 from api.calls import EVENT_STREAM, Access, Answer, Calls
 from api.refusals import ForeignOrigin, InvalidHeader
@@ -65,7 +66,7 @@ def ops_socket(services: Services, *, principal: Caller, query: LiveQuery) -> So
     return SocketGuest(
         relay=services.relay,
         target=_target(services, principal, query),
-        admission=services.relay.admit_caller(principal),
+        admission=services.relay.admit_caller(principal, throttle.place()),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flask import Response, request
 
-from api import origins, wire
+from api import origins, readers, throttle, wire
 from api.auth import Caller
 from api.calls import EVENT_STREAM
 from api.close_codes import CloseCode
@@ -31,19 +31,21 @@ def answer(
     headers: Mapping[str, str] | None = None,
     admission: Admission | None = None,
     breaks_off: bool = False,
-    retry: bytes = wire.RETRY,
+    retry: bytes | None = None,
 ) -> Response:
     """The answer to the present request: `target`, for which `caller` was authorised, as `telling` tells it.
 
     `heartbeat` is what silence is broken with, `headers` are added to the answer's. `admission` is the reader's where the
-    caller has one already, and owned from now on. `retry` comes first: nothing for clients that take it for an event.
+    caller has one already, and owned from now on. `retry` comes first: when to come back by default, nothing for clients that
+    take it for an event.
     Raises `TooManyReaders`.
 
     `breaks_off`: a client that would take the end of the answer for the end of the message sees instead that the connection
     broke: where one is to come back, the last chunk is not sent. What no chunks can tell, to HTTP/1.0 and where the server
     gives no connection away, the telling's `end` has to say. There the phases of component jobs are not told either.
     """
-    admission = admission or services.relay.admit_caller(caller)
+    retry = readers.retry() if retry is None else retry
+    admission = admission or services.relay.admit_caller(caller, throttle.place())
     try:
         connection = take_socket(request.environ)
     except OSError:

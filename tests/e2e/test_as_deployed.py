@@ -175,6 +175,17 @@ def test_bells_and_logs_are_each_on_their_own_redis(deployed: Stack, person: Per
         assert other.keys("_kombu*") != []
 
 
+def test_the_command_line_verifies_the_database_as_the_processes_do(deployed: Stack, tmp_path: Path) -> None:
+    """The address is the deployed one's; with another authority in it nothing is answered."""
+    stranger = Authority(tmp_path, "stranger").path
+    known = run("token", "list", "--json", state=tmp_path, DATABASE_URL=deployed.database_url)
+    assert known.returncode == 0, known.stderr
+    another = f"{deployed.database_url.partition('sslrootcert=')[0]}sslrootcert={stranger}"
+    refused = run("token", "list", "--json", state=tmp_path, DATABASE_URL=another)
+    assert (refused.returncode != 0, refused.stdout) == (True, "")
+    assert "Traceback" not in refused.stderr
+
+
 @pytest.mark.parametrize(
     "statement",
     [

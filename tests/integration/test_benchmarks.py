@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import attacks
 from benchmarks.machine import this_machine
 from benchmarks.programs.readers import Reader, Readers
 from benchmarks.report import BEGIN, END, write_into
@@ -74,3 +75,33 @@ def test_a_merged_delta_stands_for_all_that_it_names() -> None:
         for payload in (b'{"type":"status","id":"1-0"}', b'{"type":"delta","id":"1-5","content":"x","from":"1-1"}'):
             reader.take(payload, 0, len(payload))
     assert (everyone.events, everyone.problems) == (6, [])
+
+
+def test_attacks_are_made_noticed_by_nobody_and_told(tmp_path: Path) -> None:
+    """Some, with few attackers, and for moments: who reads gets all, in order, and the page has a line for each."""
+    names = ["silent", "frames", "bad-tokens"]
+    with StackStarter() as stacks:
+        told = list(attacks.run(stacks, names, seconds=0.5, is_quick=True))
+    found = [one for one in told if isinstance(one, attacks.Attacked)]
+    assert [one.name for one in found] == names
+    for one in found:
+        assert one.during.missing == one.before.missing == 0, one.name
+        assert one.during.unanswered == one.before.unanswered == 0, one.name
+        assert one.seen, one.name
+    machine = this_machine()
+    made = attacks.Attacks(
+        began_at="2026-11-26T00:00:00+00:00",
+        server="ours",
+        seconds=0.5,
+        machine=machine,
+        others_share=0.0,
+        attacks=found,
+        limits=attacks.Limits(uncounted_us=[100.0, 120.0], counted_us=[110.0, 120.0]),
+    )
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{attacks.BEGIN}\nwhat was there\n{attacks.END}\nafter\n")
+    attacks.write_into(page, made)
+    text = page.read_text()
+    assert all(f"| `{name}`: " in text for name in names)
+    assert "1.05 × (1.00–1.10)" in text
+    assert "what was there" not in text

@@ -31,6 +31,7 @@ class Recorder:
             said = said.replace(text, f"<{name}>")
         said = re.sub(r'"timing":\{[^}]*\}', '"timing":{…}', said)
         said = re.sub(r'"ts":[0-9]+', '"ts":…', said)
+        said = re.sub(r"(?m)^retry: [0-9]+$", "retry: …", said)
         said = re.sub(r'"createdAt":"[^"]+"', '"createdAt":"…"', said)
         said = re.sub(r"call_[0-9a-f_]+", "<toolCallId>", said)
         assert not _ID.search(said), said

@@ -87,8 +87,8 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iter
     configuration = tmp_path / "gunicorn_conf.py"
     configuration.write_text(CONFIGURATION)
     arguments = {
-        "gunicorn": f"gunicorn -k gthread --threads 2 --worker-connections 10 -c {configuration} --no-control-socket"
-        f" --bind 127.0.0.1:{port} --log-level info tests.integration.handover_app:create_app()",
+        "gunicorn": f"gunicorn -k api.patient_worker.PatientWorker --threads 2 --worker-connections 10 -c {configuration}"
+        f" --no-control-socket --bind 127.0.0.1:{port} --log-level info tests.integration.handover_app:create_app()",
         "werkzeug": f"flask --app tests.integration.handover_app:create_app run --port {port} --with-threads",
     }[request.param]
     command = Command(

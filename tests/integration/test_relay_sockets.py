@@ -130,6 +130,26 @@ def test_more_frames_a_second_than_allowed_close_with_1008(set_up: SetUp, kind: 
     assert client.until_closed() == 1008
 
 
+def taken(client: SocketClient, data: bytes) -> int:
+    """How many bytes are taken before the connection ends."""
+    sent = 0
+    while True:
+        try:
+            sent += client.sock.send(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return sent
+
+
+def test_a_flood_that_goes_on_is_read_no_more_and_sees_why_it_was_closed(set_up: SetUp) -> None:
+    """Reading only to throw away would cost the others what the flood is meant to cost them."""
+    stage = set_up()
+    client = opened(stage)
+    frame = bytes(client.connection.send(TextMessage(data='{"type":"ping"}')))
+    assert taken(client, frame * 1000) < 5_000_000, "what was sent was read"
+    assert client.until_closed() == 1008
+    eventually(lambda: stage.relay.readers == 0)
+
+
 @pytest.mark.parametrize("fragments", [1, 4])
 def test_a_message_larger_than_allowed_closes_with_1008(set_up: SetUp, fragments: int) -> None:
     client = opened(set_up(max_frame_bytes=1000))

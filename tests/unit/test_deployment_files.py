@@ -90,6 +90,8 @@ def test_nginx_is_patient_for_as_long_as_the_product_is_silent() -> None:
     (kept,) = re.findall(r"keepalive_timeout (\d+)s;", upstream)
     assert int(kept) < int(gunicorn)
     assert "non_idempotent;" not in nginx
+    (connections,) = re.findall(r"limit_conn +chatrelay_address (\d+);", nginx)
+    assert int(connections) > _default("max_sockets_per_address")
 
 
 def test_the_image_holds_what_the_procfile_needs_and_no_secrets() -> None:

@@ -16,7 +16,7 @@ def table_rows() -> list[str]:
     for field in Settings.model_fields.values():
         default = "" if field.is_required() or field.default is None else field.default
         if isinstance(default, tuple):
-            default = ",".join(default)
+            default = ",".join(map(str, default))
         elif isinstance(default, bool):
             default = "1" if default else ""
         elif isinstance(default, float):

@@ -44,6 +44,25 @@ def test_names_are_separated_by_commas() -> None:
     assert settings.models == ("a", "b", "c")
 
 
+def test_proxies_are_addresses_and_networks() -> None:
+    settings = settings_module.load({**_LEAST, "CHATRELAY_TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/16,::1"})
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.7/32", "192.168.0.0/16", "::1/128"]
+    everybody = settings_module.load({**_LEAST, "CHATRELAY_TRUSTED_PROXIES": "*"}).trusted_proxies
+    assert [str(network) for network in everybody] == ["0.0.0.0/0", "::/0"]
+    for wrong in ("localhost", "10.0.0.1/8", "10.0.0.0/40"):
+        with pytest.raises(InvalidSettings, match="CHATRELAY_TRUSTED_PROXIES"):
+            settings_module.load({**_LEAST, "CHATRELAY_TRUSTED_PROXIES": wrong})
+
+
+def test_an_allowed_origin_is_one_and_not_everybody_s() -> None:
+    """With a wildcard, or the origin of every sandboxed page, the list would say nothing."""
+    allowed = "https://app.example,http://localhost:5173,https://[2001:db8::1]:8443"
+    assert len(settings_module.load({**_LEAST, "CHATRELAY_ALLOWED_ORIGINS": allowed}).allowed_origins) == 3
+    for wrong in ("*", "null", "app.example", "https://*", "https://app.example/", "https://a@app.example", "file://"):
+        with pytest.raises(InvalidSettings, match="CHATRELAY_ALLOWED_ORIGINS"):
+            settings_module.load({**_LEAST, "CHATRELAY_ALLOWED_ORIGINS": wrong})
+
+
 def test_an_empty_value_is_as_one_that_is_not_set() -> None:
     settings = settings_module.load({**_LEAST, "PORT": "", "OPENAI_API_KEY": "", "CHATRELAY_MODELS": ""})
     assert settings.port == 8000

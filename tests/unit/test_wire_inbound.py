@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from api.close_codes import CloseCode
-from api.inbound import Answer, Cancel, Closed, FrameBudget, Inbound, Misbehaved, Said
+from api.inbound import Answer, Cancel, Closed, FrameBudget, Inbound, Misbehaved, Said, Text
 
 
 def spoken(*texts: str) -> bytes:
@@ -59,6 +61,31 @@ def test_a_budget_is_a_seconds() -> None:
 def test_a_messages_size_is_counted_in_bytes(chars: str, is_flood: bool) -> None:
     (said,) = heard(spoken(chars))
     assert (said == Misbehaved(CloseCode.FLOOD)) is is_flood
+
+
+def test_a_message_in_the_smallest_pieces_takes_no_more_memory_than_it_has_bytes() -> None:
+    """Two bytes at a time, and never finished; kept as strings they would take thirty times as much."""
+    inbound = Inbound(max_bytes=64 * 1024, max_frames_per_s=20)
+    assert list(inbound.feed(b"\x01\xfe" + (60_000).to_bytes(2, "big") + b"\0\0\0\0", 0.0)) == []
+    gc.collect()
+    tracemalloc.start()
+    for number in range(30_000):
+        assert list(inbound.feed(b"xy", number / 1000)) == []
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept_bytes < 3 * 60_000
+
+
+def test_more_pieces_a_second_than_a_network_makes_are_a_flood() -> None:
+    inbound = Inbound(max_bytes=64 * 1024, max_frames_per_s=20)
+    opening = b"\x01\xfe" + (60_000).to_bytes(2, "big") + b"\0\0\0\0"
+    said = [one for piece in [opening, *[b"x"] * 5000] for one in inbound.feed(piece, 7.0)]
+    assert Misbehaved(CloseCode.FLOOD) in said
+    inbound = Inbound(max_bytes=64 * 1024, max_frames_per_s=20, meaning=Text)
+    for _ in range(20):
+        frame = b"\x81\xfe" + (64_000).to_bytes(2, "big") + b"\0\0\0\0" + b"x" * 64_000
+        said = [one for at in range(0, len(frame), 1460) for one in inbound.feed(frame[at : at + 1460], 7.0)]
+        assert said == [Text("x" * 64_000)]
 
 
 def test_after_a_flood_nothing_is_heard() -> None:

@@ -10,6 +10,7 @@ import msgspec
 from flask import Response, request
 
 from api import calls as api_calls
+from api import throttle
 from api.auth import Caller
 from api.calls import EVENT_STREAM, Access, Calls
 from api.protocols import streams
@@ -71,7 +72,7 @@ def ai_chat(
     `submit-message` sends the newest user message; sent again under the same id it has the same answer.
     `regenerate-message` has an answer written anew.
     """
-    admission = services.relay.admit_caller(principal)  # before anything is changed
+    admission = services.relay.admit_caller(principal, throttle.place())  # before anything is changed
     try:
         answer = asking.ask(services, principal, project_id, body)
     except BaseException:
@@ -144,7 +145,7 @@ def ai_chat_socket(services: Services, *, principal: Caller, project_id: UUID) -
     return SocketGuest(
         relay=services.relay,
         dialect=AiSdkDialect(services, principal, project_id),
-        admission=services.relay.admit_caller(principal),
+        admission=services.relay.admit_caller(principal, throttle.place()),
         project_id=project_id,
     )
 

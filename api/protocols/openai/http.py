@@ -13,7 +13,7 @@ from uuid import UUID
 from flask import Response as HttpResponse
 from flask import request
 
-from api import announcing, messages, requests
+from api import announcing, messages, requests, throttle
 from api.auth import Caller
 from api.calls import EVENT_STREAM, Answer, Calls, Header
 from api.close_codes import CloseCode
@@ -85,7 +85,7 @@ def create_response(services: Services, *, principal: Caller, body: NewResponse)
         wanted = Wanted(text=wanted.text, project_id=previous.project_id, model=wanted.model)
     if body.background and not body.stream:
         return Answer(status=200, body=objects.of_row(_submit(services, principal, wanted, "input")))
-    admission = services.relay.admit_caller(principal)
+    admission = services.relay.admit_caller(principal, throttle.place())
     message = _submit_admitted(services, principal, wanted, "input", admission)
     if body.stream:
         return _stream(services, principal, message, ResponseTelling(message), admission)
@@ -126,7 +126,7 @@ def get_response(
 def cancel_response(services: Services, *, principal: Caller, response_id: UUID) -> Answer | HttpResponse:
     """End a response, whose text so far is kept. One that has ended is answered as it is."""
     message = _answer_of(services, principal, response_id)
-    admission = services.relay.admit_caller(principal)
+    admission = services.relay.admit_caller(principal, throttle.place())
     try:
         announcing.cancel(services.store, services.log, services.doorbell, principal, message.id)
     except errors.AlreadyFinal:
@@ -178,7 +178,7 @@ def create_completion(services: Services, *, principal: Caller, body: NewComplet
     The project's messages are the conversation: of those that are sent the last counts.
     """
     wanted = asked.of_completion(body, request.headers, services.settings.models)
-    admission = services.relay.admit_caller(principal)
+    admission = services.relay.admit_caller(principal, throttle.place())
     message = _submit_admitted(services, principal, wanted, "messages", admission)
     if body.stream:
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)

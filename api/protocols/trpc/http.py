@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from flask import Response, current_app, request
 
-from api import auth, messages, requests
+from api import auth, messages, requests, throttle
 from api.auth import Caller
 from api.calls import EVENT_STREAM, JSON, Access, Calls
 from api.errors import headers_of
@@ -65,12 +65,12 @@ def trpc_socket(services: Services) -> SocketGuest:
     """tRPC's WebSocket. With `?connectionParams=1` the token comes in the first message, else in the header."""
     check_handshake()
     if request.args.get("connectionParams") == "1":
-        admission = services.relay.admit(NOBODY)
+        admission = services.relay.admit(NOBODY, place=throttle.place())
         return SocketGuest(relay=services.relay, dialect=TrpcDialect(services, None), admission=admission)
     token = auth.bearer_token(request.headers)
     if token is None:
         raise Unauthorized
-    admission = services.relay.admit_caller(services.authenticator.by_bare_token(token))
+    admission = services.relay.admit_caller(services.authenticator.by_bare_token(token), throttle.place())
     return SocketGuest(relay=services.relay, dialect=TrpcDialect(services, token), admission=admission)
 
 
@@ -256,7 +256,9 @@ class _Batch:
             )
         if procedure.do is None:
             raise Refusal(BAD_REQUEST, "Cannot batch subscription calls")
-        result = procedures.run(self._services, self._authenticated(), procedure, asked.input)
+        caller = self._authenticated()
+        throttle.check_user(self._services.rates, caller, throttle.client())
+        result = procedures.run(self._services, caller, procedure, asked.input)
         return result if isinstance(result, Waiting) else msgspec.json.encode(result)
 
     def _authenticated(self) -> Caller:
@@ -282,6 +284,7 @@ def _subscription(services: Services, asked: _Asked, transformer: Transformer) -
             raise Unauthorized
         caller = services.authenticator.by_bare_token(token)
         last_event_id = request.headers.get("Last-Event-ID") or request.args.get("lastEventId")
+        throttle.check_user(services.rates, caller, throttle.client())
         target = procedures.target(services, caller, asked.input, last_event_id)
         telling = StreamTelling(transformer, asked.path, reconnect_after_ms=reconnect_after_ms)
         return streams.answer(services, caller, target, telling, heartbeat=_PING)

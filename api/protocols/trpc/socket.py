@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from api import throttle
 from api.auth import Caller
 from api.close_codes import CloseCode
 from api.protocols.sockets import Act, Ask, Await, Dialect, Follow, Known, Outcome, Say, Stop
@@ -53,6 +54,7 @@ class TrpcDialect(Dialect):
         self._services = services
         self._transformer = Transformer(services.settings.trpc_transformer)
         self._token = token
+        self._client = throttle.client()
         self._awaits_params = token is None
         self._refused: Exception | None = None
         """Why nothing is done for this client."""
@@ -122,9 +124,13 @@ class TrpcDialect(Dialect):
     def _identify(self) -> Outcome:
         try:
             caller = self._caller()
-            return Known(caller.user_id, self._services.relay.admit_caller(caller))
-        except Unauthorized:
-            return None  # each call says so
+            return Known(
+                caller.user_id,
+                self._services.relay.admit_caller(caller, self._client.counted_place),
+            )
+        except Unauthorized as error:
+            throttle.count_bad_token(self._services.rates, self._client)
+            self._refused = error  # each call says so
         except ChatrelayError as error:
             self._refused = error  # too many sockets, say; the socket ends soon
         except Exception as error:
