@@ -18,6 +18,7 @@ from flask import Response, request
 from api import auth, requests, throttle
 from api.refusals import MissingScope
 from api.services import Services
+from shared import strict_json
 from shared.errors import ChatrelayError
 from shared.lifecycle import Scope
 
@@ -161,7 +162,7 @@ class Call:
             throttle.check_user(services.rates, given["principal"], throttle.client())
         if self.body is not None:
             raw = requests.read_body(request, self.body_media_type, max_bytes=services.settings.max_body_bytes)
-            value = requests.load_json(raw, max_depth=services.settings.max_json_depth)
+            value = strict_json.load(raw, max_depth=services.settings.max_json_depth)
             given["body"] = requests.parse(value, self.body)
         answered = self.handler(services, **given)
         return answered.response() if isinstance(answered, Answer) else answered

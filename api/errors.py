@@ -27,7 +27,7 @@ STATUSES: Final[Mapping[type[ChatrelayError], int]] = {
     refusals.MissingScope: 403,
     refusals.BodyTooLarge: 413,
     refusals.UnsupportedMediaType: 415,
-    refusals.InvalidJson: 400,
+    errors.InvalidJson: 400,
     refusals.InvalidHeader: 400,
     refusals.InvalidQuery: 400,
     refusals.InvalidFields: 422,

@@ -19,6 +19,8 @@ from wsproto.frame_protocol import CloseReason
 
 from api import wire
 from api.close_codes import CloseCode
+from shared import strict_json
+from shared.errors import InvalidJson
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,15 @@ PIECES_A_FRAME: Final = 64
 Said: TypeAlias = Cancel | Answer | Misbehaved | Closed | Text
 
 
-class _ClientFrame(msgspec.Struct, rename="camel"):
+class _ClientFrame(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     type: str
     message_id: UUID | None = None
 
 
-_decoder = msgspec.json.Decoder(_ClientFrame)
-_PONG = wire.text_frame(b'{"type":"pong"}')
+_LONGEST_CHARS: Final = 1000
+"""Of a frame of ours, which has two fields. Longer ones are not read: that would be done on the relay's loop."""
+_MAX_DEPTH: Final = 4
+_PONG: Final = wire.text_frame(b'{"type":"pong"}')
 
 
 def error_frame(code: str, detail: str) -> bytes:
@@ -164,9 +168,11 @@ def _meaning(text: str | None) -> Said:
     if text is None:
         return Answer(error_frame("bad_frame", "Frames are text."))
     try:
-        frame = _decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return Answer(error_frame("bad_frame", 'A frame is a JSON object with a "type".'))
+        if len(text) > _LONGEST_CHARS:
+            raise InvalidJson
+        frame = msgspec.convert(strict_json.load(text.encode(), max_depth=_MAX_DEPTH), _ClientFrame)
+    except (InvalidJson, msgspec.ValidationError):
+        return Answer(error_frame("bad_frame", 'A frame is a JSON object with a "type" and at most a "messageId".'))
     match frame.type:
         case "cancel":
             return Cancel(frame.message_id)

@@ -210,7 +210,7 @@ def _refusals(call: Call) -> Iterator[type[ChatrelayError]]:
         yield refusals.InvalidQuery
     if call.body is not None:
         yield from (
-            refusals.InvalidJson,
+            errors.InvalidJson,
             refusals.BodyTooLarge,
             refusals.UnsupportedMediaType,
             refusals.InvalidFields,

@@ -43,12 +43,6 @@ class UnsupportedMediaType(Refused):
     code = "unsupported_media_type"
 
 
-class InvalidJson(Refused):
-    """The body is not the JSON that is accepted."""
-
-    code = "invalid_json"
-
-
 class InvalidHeader(Refused):
     """A header is not valid."""
 

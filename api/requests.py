@@ -5,11 +5,9 @@ Pure but for `read_body`. What is refused is named by place and rule; nothing of
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from datetime import datetime
-from typing import IO, Annotated, Any, Final, NoReturn, TypeVar
+from typing import IO, Annotated, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -21,13 +19,13 @@ from api.refusals import (
     BodyTooLarge,
     InvalidFields,
     InvalidHeader,
-    InvalidJson,
     InvalidQuery,
     UnsupportedMediaType,
 )
 from shared import names
-from shared.errors import NotFound
+from shared.errors import InvalidJson, NotFound
 from shared.records import JsonValue
+from shared.strict_json import NOT_TEXT
 
 T = TypeVar("T")
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -40,9 +38,6 @@ LONGEST_WAIT_S: Final = 120.0
 _PIECE_BYTES: Final = 64 * 1024
 _DISCARDED_BYTES: Final = 4 * 1024 * 1024
 """Of a body that is too large so much is read and forgotten: the client then sees the refusal, not a reset."""
-_INTEGER_BITS: Final = 63
-"""JSON integers fit a signed 64-bit one: beyond that, programs disagree on what they read."""
-_INTEGER_DIGITS: Final = 20
 
 
 # --- the body ---------------------------------------------------------------------------------------------------
@@ -83,91 +78,6 @@ def _read(stream: IO[bytes], most_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def load_json(raw: bytes, *, max_depth: int) -> JsonValue:
-    """The JSON value of `raw`. Raises `InvalidJson`.
-
-    Stricter than RFC 8259 where readers of JSON differ or a database chokes: UTF-8 without a BOM, no key twice in an
-    object, no NUL and no lone surrogate (neither as an escape), no NaN, no integer beyond 64 bits, no number that
-    overflows, at most `max_depth` containers inside one another.
-    """
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise InvalidJson("The body is not UTF-8.") from None
-    if _depth(text) > max_depth:
-        raise InvalidJson(f"The body is nested deeper than {max_depth}.")
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_constant,
-        )
-    except json.JSONDecodeError as error:
-        raise InvalidJson(f"The body is not JSON: line {error.lineno}, column {error.colno}.") from None
-    if "\\u" in text:
-        _check_strings(value)
-    return value
-
-
-_STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-"""A string, also one without an end: nothing is looked at twice, whatever is sent."""
-_NO_BRACKET: Final = re.compile(r"[^][{}]+")
-_NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
-
-
-def _depth(text: str) -> int:
-    """The deepest nesting of brackets outside strings, found without building anything."""
-    deepest = depth = 0
-    for bracket in _NO_BRACKET.sub("", _STRING.sub("", text)):
-        if bracket in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise InvalidJson("An object has the same key twice.")
-    return made
-
-
-def _integer(digits: str) -> int:
-    value = int(digits) if len(digits) <= _INTEGER_DIGITS else None
-    if value is None or value.bit_length() > _INTEGER_BITS:
-        raise InvalidJson("A number is too large: an integer has at most 64 bits.")
-    return value
-
-
-def _float(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise InvalidJson("A number is too large.")
-    return value
-
-
-def _constant(_: str) -> NoReturn:
-    raise InvalidJson("NaN and Infinity are not JSON.")
-
-
-def _check_strings(value: JsonValue) -> None:
-    left = [value]
-    while left:
-        at = left.pop()
-        if isinstance(at, str):
-            if _NOT_TEXT.search(at):
-                raise InvalidJson("A string has a NUL or a lone surrogate.")
-        elif isinstance(at, dict):
-            left.extend(at)
-            left.extend(at.values())
-        elif isinstance(at, list):
-            left.extend(at)
-
-
 def parse(value: JsonValue, kind: type[T]) -> T:
     """`value` as `kind`. Raises `InvalidFields`."""
     try:
@@ -183,7 +93,7 @@ def parse_query(arguments: MultiDict[str, str], kind: type[Struct]) -> Struct:
         values = arguments.getlist(field.encode_name)
         if len(values) > 1:
             raise InvalidQuery([(f"/{field.encode_name}", "is given more than once")])
-        if values and _NOT_TEXT.search(values[0]):
+        if values and NOT_TEXT.search(values[0]):
             raise InvalidQuery([(f"/{field.encode_name}", "has a NUL or a lone surrogate")])
         if values:
             given[field.encode_name] = values[0]

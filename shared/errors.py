@@ -40,6 +40,15 @@ class Broken(ChatrelayError):
     code = "internal"
 
 
+# --- what strangers send ----------------------------------------------------------------------------------------
+
+
+class InvalidJson(Refused):
+    """This is not the JSON that is accepted."""
+
+    code = "invalid_json"
+
+
 # --- what the store answers -------------------------------------------------------------------------------------
 
 

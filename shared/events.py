@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
+
+from shared import strict_json
+from shared.errors import InvalidJson
 
 AssistantActivity: TypeAlias = Literal["thinking", "tool_calling", "building"]
 FinalizedStatus: TypeAlias = Literal["success", "error", "building", "cancelled"]
@@ -100,11 +103,20 @@ class Timing(Stages, frozen=True, kw_only=True):
     total_ms: int
 
 
+MAX_ARGUMENTS_DEPTH: Final = 128
+"""Containers inside one another in a tool call's arguments: neither a check of a schema nor a reader survives everything."""
+
+
+def arguments_of(raw: str) -> Any:
+    """The value that the model wrote. Raises `InvalidJson`."""
+    return strict_json.load(raw.encode(), max_depth=MAX_ARGUMENTS_DEPTH, what="The text")
+
+
 def shown_arguments(raw: str) -> Any:
-    """A tool call's arguments as readers see them: the JSON that the model wrote, its raw text where that is none."""
+    """A tool call's arguments as readers see them: the JSON that the model wrote, its raw text where that is refused."""
     try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+        return arguments_of(raw)
+    except InvalidJson:
         return raw
 
 

@@ -8,13 +8,13 @@ interleaved. The chunk that carries the usage has no choices.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
 from shared.events import Usage
+from shared.strict_json import NOT_TEXT
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -99,7 +99,6 @@ class _Chunk(msgspec.Struct):
 
 
 _decoder: Final = msgspec.json.Decoder(_Chunk)
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 MAX_STREAM_BYTES: Final = 128 * 1024 * 1024
 """Of one answer on the wire: a megabyte of text, a token a line, has half of it. This ends what carries neither text nor
@@ -123,7 +122,7 @@ class _Pieces:
     def take(self, piece: str) -> str:
         """What of the text so far became storable with `piece`."""
         text, self._high = self._high + piece, ""
-        if _UNSTORABLE.search(text) is None:
+        if NOT_TEXT.search(text) is None:
             return text
         text = text.replace("\x00", "")
         if "\ud800" <= text[-1:] <= "\udbff":

@@ -148,8 +148,12 @@ def test_arguments_are_shown_as_the_json_that_the_model_wrote(value: object) -> 
     assert events.shown_arguments(msgspec.json.encode(value).decode()) == value
 
 
-@pytest.mark.parametrize("raw", ["", "{", '{"a":', "not JSON", "[" * 5000])
-def test_arguments_that_are_no_json_are_shown_as_they_came(raw: str) -> None:
+@pytest.mark.parametrize(
+    "raw",
+    ["", "{", '{"a":', "not JSON", "[" * 5000, "[" * 900 + "]" * 900, '{"a":1,"a":2}', '{"a":"\\u0000"}'],
+    ids=lambda raw: raw[:12] or "empty",
+)
+def test_arguments_that_are_not_accepted_are_shown_as_they_came(raw: str) -> None:
     assert events.shown_arguments(raw) == raw
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any, Final
 
 import msgspec
@@ -239,6 +240,64 @@ def test_copies_of_copies_are_stopped_at_the_operation_that_grows_too_large() ->
         apply_patch({"seed": "x" * 1000}, bomb, PatchLimits(max_depth=64))
     assert rejected.value.index is not None
     assert rejected.value.index < 10
+
+
+_WIDE: Final[JsonValue] = {"a": [[] for _ in range(3_000)], "b": {}}
+_NARROW: Final = PatchLimits(max_document_bytes=20_000)
+
+
+def _steps_of(document: JsonValue, operations: list[JsonValue]) -> int:
+    """Calls made while a patch is applied or refused: what it costs, whatever the machine."""
+    calls = 0
+
+    def note(_frame: object, event: str, _what: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        apply_patch(document, operations, _NARROW)
+    except PatchRejected:
+        pass
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [{"op": "add", "path": "/b/x", "value": 1}],
+        [{"op": "replace", "path": "/b", "value": {}}],
+        [{"op": "test", "path": "/a/0", "value": []}],
+        [{"op": "move", "from": "/a", "path": "/c"}, {"op": "move", "from": "/c", "path": "/a"}],
+        [{"op": "move", "from": "/a", "path": "/b/c"}, {"op": "move", "from": "/b/c", "path": "/a"}],
+        [{"op": "copy", "from": "/a", "path": "/b/c"}],
+        [{"op": "move", "from": "/a", "path": "/b/c"}, {"op": "move", "from": "/b/c", "path": "/b"}]
+        + [{"op": "move", "from": "/b", "path": "/a"}, {"op": "add", "path": "/b", "value": {}}],
+    ],
+    ids=["add", "replace", "test", "move", "move to deeper", "copy", "move to above"],
+)
+def test_a_patch_costs_what_it_says_and_not_a_document_an_operation(operations: list[JsonValue]) -> None:
+    """A small patch of a large document once took a minute: each operation walked and copied all of it."""
+    many = operations * (800 // len(operations))
+    once = _steps_of(_WIDE, operations)
+    small = _steps_of({"a": [[]], "b": {}}, many)
+    assert _steps_of(_WIDE, many) < small + 30 * once
+
+
+def test_a_patch_carries_so_much_and_no_more() -> None:
+    """What is copied over and over takes time though the document does not grow."""
+    document = {"a": "x" * 100_000}
+    copies: list[JsonValue] = [{"op": "copy", "from": "/a", "path": "/b"}] * 30
+    with pytest.raises(PatchRejected, match="copies and moves too much") as rejected:
+        apply_patch(document, copies, LIMITS)
+    assert rejected.value.index == 8 * LIMITS.max_document_bytes // 100_002
+    moves: list[JsonValue] = [
+        {"op": "move", "from": "/a", "path": "/b"},
+        {"op": "move", "from": "/b", "path": "/a"},
+    ] * 500
+    assert apply_patch(document, moves, LIMITS).document == document
 
 
 def test_a_document_is_at_most_so_many_bytes_of_json() -> None:
@@ -522,7 +581,7 @@ def test_same_json_is_equality_of_the_json_text_s_meaning(left: JsonValue, right
 def test_an_inverse_is_never_much_larger_than_a_document() -> None:
     """A patch that takes a large value away with each operation is taken back by one replacement of the whole."""
     document = {"a": "x" * 100_000, "b": 1}
-    operations: list[JsonValue] = [{"op": "copy", "from": "/a", "path": "/b"}] * 100
+    operations: list[JsonValue] = [{"op": "copy", "from": "/a", "path": "/b"}] * 20
     patched = apply_patch(document, operations, LIMITS)
     assert patched.inverse == [{"op": "replace", "path": "", "value": document}]
     assert apply_patch(patched.document, patched.inverse, LIMITS).document == document

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.events import MAX_ARGUMENTS_DEPTH
 from shared.patching import PatchLimits
 from shared.records import StoredCall
 from shared.store import EditDocument, Effect, Told
 from tests.strategies import json_values, texts
-from worker.tools import MAX_DEPTH, Registry, Situation, ToolRefused
+from worker.tools import Registry, Situation, ToolRefused
 from worker.tools.apply_json_patch import ApplyJsonPatch
 
 SITUATION = Situation(tool_call_id="call_1", project_id=uuid.uuid4(), document_version=7, limits=PatchLimits())
@@ -84,9 +85,28 @@ def test_an_unknown_tool_is_told_to_the_model() -> None:
     assert "'fly'" in refused(called("fly", "{}"))
 
 
-@pytest.mark.parametrize("arguments", ["{", '{"who":', "who=Anna", '{"who":"Anna"}}', '{"who":NaN}', "[" * 100_000])
-def test_arguments_that_are_not_json_are_told_to_the_model(arguments: str) -> None:
-    assert refused(called("greet", arguments)) == "The arguments are not JSON."
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "{",
+        '{"who":',
+        "who=Anna",
+        '{"who":"Anna"}}',
+        '{"who":NaN}',
+        '{"who":"Boris","who":"Anna"}',
+        '{"who":1e999}',
+        '{"who":99999999999999999999}',
+        '{"who":"\\ud83d"}',
+        '{"who":"a\\u0000b"}',
+        '{"w\\u0000":1}',
+        '{"who":["\\u0000"]}',
+        "[" * 100_000,
+    ],
+    ids=lambda arguments: arguments[:20],
+)
+def test_arguments_that_are_not_the_json_that_is_accepted_are_told_to_the_model(arguments: str) -> None:
+    """As strict as with a request's body: nothing that readers disagree on, nothing that Postgres could hold nowhere."""
+    assert refused(called("greet", arguments)).startswith("The arguments are not the JSON that is accepted. ")
 
 
 def test_arguments_that_break_the_schema_are_told_to_the_model_with_the_place() -> None:
@@ -97,7 +117,7 @@ def test_arguments_that_break_the_schema_are_told_to_the_model_with_the_place() 
 
 def test_arguments_that_are_nested_too_deep_are_told_to_the_model() -> None:
     """No check of a schema survives them."""
-    deep = '{"who":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}"
+    deep = '{"who":' + "[" * MAX_ARGUMENTS_DEPTH + "]" * MAX_ARGUMENTS_DEPTH + "}"
     assert "nested" in refused(called("greet", deep))
 
 

@@ -34,7 +34,7 @@ def heard(data: bytes, cuts: list[int] | None = None, now_s: float = 100.0) -> l
 
 @given(st.lists(st.integers(0, 10_000), max_size=20))
 def test_frames_mean_the_same_however_they_are_cut(cuts: list[int]) -> None:
-    data = spoken('{"type":"ping"}', '{"type":"cancel","é":"\U0001f600"}', "nonsense", '{"type":"x"}')
+    data = spoken('{"type":"ping"}', '{"type":"cancel"}', "nonsense, é \U0001f600", '{"type":"x"}')
     said = heard(data, cuts)
     assert [type(one) for one in said] == [Answer, Cancel, Answer, Answer]
 
@@ -49,6 +49,32 @@ def test_no_bytes_at_all_do_harm(data: bytes) -> None:
 def test_no_text_at_all_does_harm(text: str) -> None:
     (said,) = heard(spoken(text))
     assert isinstance(said, Answer | Cancel)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        '"ping"',
+        '{"type":"ping"',
+        '{"type":"ping","type":"cancel"}',
+        '{"type":"cancel","messageID":"0198c2a4-6f3e-7c11-9b1a-5d0c3c1f2e77"}',
+        '{"type":"cancel","messageId":"0198c2a4"}',
+        '{"type":"cancel","messageId":NaN}',
+        '{"type":"cancel","messageId":[[[[[]]]]]}',
+        '{"type":"ping\\u0000"}',
+        '{"type":"\\ud800"}',
+        '{"type":"cancel"' + " " * 1000 + "}",
+    ],
+)
+def test_what_is_not_quite_a_frame_is_answered_with_an_error_and_does_nothing(text: str) -> None:
+    """A key twice, a field that nobody knows, a wrong id: a cancel of something else is not what was meant."""
+    inbound = Inbound(max_bytes=64 * 1024, max_frames_per_s=20)
+    (said,) = inbound.feed(spoken(text), 100.0)
+    assert isinstance(said, Answer)
+    assert b'"code":"bad_frame"' in said.data
 
 
 def test_a_budget_is_a_seconds() -> None:

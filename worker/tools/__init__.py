@@ -8,9 +8,7 @@ the store, exactly once, with the call's ledger row; what a tool does elsewhere,
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from collections.abc import Iterable
 from importlib import metadata
 from typing import Any, Final, Protocol, runtime_checkable
@@ -19,18 +17,16 @@ from uuid import UUID
 import jsonschema_rs
 import msgspec
 
-from shared.errors import Refused
+from shared.errors import InvalidJson, Refused
+from shared.events import arguments_of
 from shared.patching import PatchLimits
 from shared.records import StoredCall
 from shared.store import Effect, Told
+from shared.strict_json import NOT_TEXT
 
 GROUP: Final = "chatrelay.tools"
 
 _log = logging.getLogger(__name__)
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-_INTEGER_BITS: Final = 63
-MAX_DEPTH: Final = 128
-"""Containers inside one another in a call's arguments."""
 
 
 class ToolRefused(Refused):
@@ -107,11 +103,9 @@ class Registry:
         if tool is None:
             return refusal(f"There is no tool named {call.name[:100]!r}.")
         try:
-            arguments = msgspec.json.decode(call.arguments or "{}")
-        except (msgspec.DecodeError, RecursionError):
-            return refusal("The arguments are not JSON.")
-        if problem := _unusable(arguments) or _ambiguous(call.arguments):
-            return refusal(f"The arguments {problem}.")
+            arguments: Any = arguments_of(call.arguments or "{}")
+        except InvalidJson as error:
+            return refusal(f"The arguments are not the JSON that is accepted. {error.detail}")
         problems = [
             f"{'/'.join(map(str, error.instance_path)) or 'arguments'}: {error.message[:300]}"
             for error, _ in zip(self._schemas[call.name].iter_errors(arguments), range(5), strict=False)
@@ -121,7 +115,7 @@ class Registry:
         try:
             return _storable(tool.prepare(arguments, situation))
         except ToolRefused as error:
-            return refusal(_UNSTORABLE.sub("\ufffd", error.detail))
+            return refusal(NOT_TEXT.sub("\ufffd", error.detail))
         except Exception:
             # a third party's code: its fault is that call's result, not the message's end
             _log.exception("the tool %s failed", call.name)
@@ -131,47 +125,7 @@ class Registry:
 def _storable(effect: Effect) -> Effect:
     """Without what neither Postgres nor UTF-8 can hold in the texts of an effect: else it would be made again, and again."""
     texts = {name: value for name, value in msgspec.structs.asdict(effect).items() if isinstance(value, str)}
-    return msgspec.structs.replace(effect, **{name: _UNSTORABLE.sub("\ufffd", value) for name, value in texts.items()})
-
-
-def _unusable(arguments: Any) -> str | None:
-    """What is wrong with JSON that no document could hold, and that no check of a schema would survive."""
-    level = [arguments]
-    for _ in range(MAX_DEPTH + 1):
-        if any(isinstance(value, str) and "\x00" in value for value in level):
-            return "contain the character U+0000"
-        containers = [value for value in level if isinstance(value, dict | list)]
-        if not containers:
-            return None
-        level = [
-            part
-            for container in containers
-            for part in ((*container, *container.values()) if isinstance(container, dict) else container)
-        ]
-    return f"are nested deeper than {MAX_DEPTH}"
-
-
-class _Ambiguous(Exception):
-    """The text says what is."""
-
-
-def _ambiguous(written: str) -> str | None:
-    """What is wrong with JSON that programs read differently: what is shown of a call must be what it does."""
-    try:
-        json.loads(written or "{}", object_pairs_hook=_checked_keys, parse_int=_checked_integer)
-    except _Ambiguous as error:
-        return str(error)
-    return None
-
-
-def _checked_keys(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise _Ambiguous("have an object with the same key twice")
-
-
-def _checked_integer(digits: str) -> None:
-    if int(digits).bit_length() > _INTEGER_BITS:
-        raise _Ambiguous("have an integer of more than 64 bits")
+    return msgspec.structs.replace(effect, **{name: NOT_TEXT.sub("\ufffd", value) for name, value in texts.items()})
 
 
 def refusal(error: str) -> Told:

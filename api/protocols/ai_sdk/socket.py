@@ -16,9 +16,10 @@ from api.protocols.ai_sdk import asking
 from api.protocols.ai_sdk.asking import Answer, ChatRequest, ClientMessage
 from api.protocols.ai_sdk.telling import SocketTelling, failed, no_active
 from api.protocols.sockets import Act, Ask, Dialect, Follow, Outcome, Say, Stop
-from api.refusals import InvalidFields, InvalidJson
+from api.refusals import InvalidFields
 from api.services import Services
-from shared.errors import ChatrelayError
+from shared import strict_json
+from shared.errors import ChatrelayError, InvalidJson
 from shared.lifecycle import ErrorCode
 from shared.settings import Settings
 
@@ -106,7 +107,7 @@ class AiSdkDialect(Dialect):
     def _load(self, text: str | None) -> Any:
         if text is None:
             raise InvalidJson(NO_FRAME)
-        return requests.load_json(text.encode(), max_depth=self._services.settings.max_json_depth)
+        return strict_json.load(text.encode(), max_depth=self._services.settings.max_json_depth, what="The frame")
 
     # --- the work, on a thread for calls ------------------------------------------------------------------------
 

@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
 
 import msgspec
 
-from api import requests
 from api.protocols.trpc.errors import MalformedMessage, Shape
-from api.refusals import InvalidJson
+from shared import strict_json
+from shared.errors import InvalidJson
 from shared.records import JsonValue
 
 ProcedureKind: TypeAlias = Literal["query", "mutation", "subscription"]
@@ -69,7 +69,7 @@ def parse(text: str, transformer: Transformer, *, max_depth: int) -> list[Reques
 def load(raw: bytes, *, max_depth: int) -> JsonValue:
     """JSON, as strictly as in every body. Raises `MalformedMessage`."""
     try:
-        return requests.load_json(raw, max_depth=max_depth)
+        return strict_json.load(raw, max_depth=max_depth, what="The message")
     except InvalidJson as error:
         raise MalformedMessage(error.detail) from None
 

@@ -39,6 +39,7 @@ from api.refusals import ForeignOrigin, InvalidHeader, Unauthorized
 from api.relay import TooManyReaders
 from api.services import Services
 from api.streams import check_handshake
+from shared import strict_json
 from shared.errors import ChatrelayError
 from shared.records import JsonValue
 
@@ -178,7 +179,7 @@ def _inputs(services: Services) -> JsonValue:
         raw = b""
     else:
         raw = requests.read_body(request, JSON, max_bytes=settings.max_body_bytes)
-    return requests.load_json(raw, max_depth=settings.max_json_depth) if raw else None
+    return strict_json.load(raw, max_depth=settings.max_json_depth, what="The input") if raw else None
 
 
 def _token(services: Services) -> str | None:
