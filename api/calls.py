@@ -18,7 +18,7 @@ from flask import Response, request
 from api import auth, requests, throttle
 from api.refusals import MissingScope
 from api.services import Services
-from shared import strict_json
+from shared import names, strict_json
 from shared.errors import ChatrelayError
 from shared.lifecycle import Scope
 
@@ -197,7 +197,7 @@ PATH_PARTS: Final[Mapping[str, PathPart]] = {
     "version": PathPart(read=requests.path_version, schema={"type": "integer", "minimum": 1}),
     "chatId": PathPart(read=str, schema={"type": "string", "minLength": 1}),
     "procedures": PathPart(read=str, schema={"type": "string", "minLength": 1}),
-    "user": PathPart(read=requests.path_user, schema={"type": "string", "minLength": 1, "maxLength": 200}),
+    "user": PathPart(read=requests.path_user, schema={"type": "string", "pattern": names.USER_NAME_PATTERN}),
 }
 
 

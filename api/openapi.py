@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from api import refusals
-from api.calls import JSON, PATH_PARTS, Access, Call
+from api.calls import EVENT_STREAM, JSON, PATH_PARTS, Access, Call
 from api.errors import PROBLEM_JSON, STATUSES, Problem
 from shared import errors
 from shared.errors import ChatrelayError
@@ -179,7 +179,9 @@ def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:
             response["description"] += f"; an event is a {told}"
         if kind is not None and status != 101:
             is_json = call.media_type == JSON
-            response["content"] = {call.media_type: {"schema": schemas.of(kind) if is_json else {"type": "string"}}}
+            schema = schemas.of(kind) if is_json else {"type": "string"}
+            told_as = {} if call.media_type == EVENT_STREAM else {"schema": schema}  # that would be one of each event
+            response["content"] = {call.media_type: told_as}
         made[str(status)] = response
     by_status: dict[int, list[type[ChatrelayError]]] = defaultdict(list)
     for refusal in _refusals(call):

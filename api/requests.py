@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import IO, Annotated, Final, TypeVar
+from typing import IO, Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -25,7 +25,6 @@ from api.refusals import (
 from shared import names
 from shared.errors import InvalidJson, NotFound
 from shared.records import JsonValue
-from shared.strict_json import NOT_TEXT
 
 T = TypeVar("T")
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -35,6 +34,8 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 LONGEST_WAIT_S: Final = 120.0
 """Of ``Prefer: wait``."""
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""No parameter has one; and the ``$`` of a pattern lets a line break at the end pass."""
 _PIECE_BYTES: Final = 64 * 1024
 _DISCARDED_BYTES: Final = 4 * 1024 * 1024
 """Of a body that is too large so much is read and forgotten: the client then sees the refusal, not a reset."""
@@ -93,14 +94,32 @@ def parse_query(arguments: MultiDict[str, str], kind: type[Struct]) -> Struct:
         values = arguments.getlist(field.encode_name)
         if len(values) > 1:
             raise InvalidQuery([(f"/{field.encode_name}", "is given more than once")])
-        if values and NOT_TEXT.search(values[0]):
-            raise InvalidQuery([(f"/{field.encode_name}", "has a NUL or a lone surrogate")])
+        if values and _CONTROL.search(values[0]):
+            raise InvalidQuery([(f"/{field.encode_name}", "has a control character")])
         if values:
             given[field.encode_name] = values[0]
     try:
-        return msgspec.convert(given, kind, strict=False)
+        query = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidQuery([_problem(str(error), kind)]) from None
+    for field in msgspec.structs.fields(kind):
+        name = field.encode_name
+        if name in given and not _is_written_so(getattr(query, field.name), given[name]):
+            raise InvalidQuery([(f"/{name}", "is not one of the values allowed")])
+    return query
+
+
+def _is_written_so(value: Any, text: str) -> bool:
+    """Whether `text` is the one way to write `value`: msgspec also takes ``01``, ``TRUE``, and ``null`` for nothing."""
+    match value:
+        case None:
+            return False
+        case bool():
+            return text == ("true" if value else "false")
+        case int() | UUID():
+            return text.lower() == str(value)
+        case _:
+            return True
 
 
 _UNKNOWN_FIELD: Final = "Object contains unknown field `"

@@ -7,6 +7,8 @@ from typing import Final
 
 USER_NAME_RULE: Final = "1 to 200 characters, without spaces and slashes"
 
+USER_NAME_PATTERN: Final = r"^(?!\.{1,2}$)[^\x00-\x20\x7f/]{1,200}$"
+"""The rule as JSON Schema writes it."""
 _USER_NAME: Final = re.compile(r"(?!\.{1,2}\Z)[^\x00-\x20\x7f/\ud800-\udfff]{1,200}")
 
 

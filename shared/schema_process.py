@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import IO, Final
 
 import msgspec
@@ -31,7 +32,10 @@ CPU_S: Final = 1.0
 """Of one check. A document at its limit in a schema as people write them takes some milliseconds."""
 WALL_S: Final = 4.0
 """For a free process, and once more until its answer: a busy machine gives CPU time late. Both are less than a lease."""
-MEMORY_BYTES: Final = 1024**3
+MEMORY_BYTES: Final = 512 * 1024**2
+"""Of one process. A schema as large as a body may be takes 85 MiB while it is read, and 22 MiB while it is kept."""
+GROWN_BYTES: Final = 128 * 1024**2
+"""A process that has grown so large ends after its answer: what one stranger's schemas take, the next one would lack."""
 MOST_PROCESSES: Final = 4
 """Of one process that asks; further checks wait for one of them."""
 _SIZE_BYTES: Final = 4
@@ -47,6 +51,8 @@ class CheckTooLong(Exception):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     is_usable: bool
     problems: Problems = ()
+    is_last: bool = False
+    """Whether the process ends now."""
 
 
 class Checkers:
@@ -64,7 +70,10 @@ class Checkers:
         try:
             checker = self._free()
             answer = checker.ask(request)
-            self._idle.append(checker)
+            if answer.is_last:
+                checker.end()
+            else:
+                self._idle.append(checker)
         finally:
             self._room.release()
         return answer
@@ -179,10 +188,19 @@ def main() -> None:
         request = reader.read(int.from_bytes(size, "big"))
         # the kernel ends the process where a check takes longer; no Python has to run for that
         signal.setitimer(signal.ITIMER_PROF, CPU_S)
-        answer = msgspec.json.encode(_answer(request))
+        found = _answer(request)
         signal.setitimer(signal.ITIMER_PROF, 0)
+        is_last = _data_bytes() > GROWN_BYTES
+        answer = msgspec.json.encode(msgspec.structs.replace(found, is_last=is_last))
         writer.write(len(answer).to_bytes(_SIZE_BYTES, "big") + answer)
         writer.flush()
+        if is_last:
+            return
+
+
+def _data_bytes() -> int:
+    """What `MEMORY_BYTES` limits."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def _answer(request: bytes) -> Answer:

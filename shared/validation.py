@@ -6,6 +6,7 @@ It holds the interpreter for as long as it takes, and a short schema can make th
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Final, NoReturn, TypeAlias
 
 import jsonschema_rs
@@ -15,6 +16,8 @@ Problems: TypeAlias = tuple[tuple[str, str], ...]
 """(JSON Pointer, message) pairs, none of the document's values in them."""
 
 MOST_PROBLEMS: Final = 10
+_MOST_CHARS: Final = 300
+"""Of a pointer, and of a message."""
 
 
 class Unusable(Exception):
@@ -31,10 +34,21 @@ def problems(schema: bytes, document: bytes | None) -> Problems:
         return ()
     found: list[tuple[str, str]] = []
     for error in compiled.iter_errors(msgspec.json.decode(document)):
-        found.append(("".join(f"/{part}" for part in error.instance_path), error.message[:300]))
+        found.append((_pointer(error.instance_path), error.message[:_MOST_CHARS]))
         if len(found) == MOST_PROBLEMS:
             break
     return tuple(found)
+
+
+def _pointer(parts: Iterable[str | int]) -> str:
+    """JSON Pointer (RFC 6901) of a place, or of one around it where names in the document are long."""
+    pointer = ""
+    for part in parts:
+        longer = f"{pointer}/{str(part).replace('~', '~0').replace('/', '~1')}"
+        if len(longer) > _MOST_CHARS:
+            break
+        pointer = longer
+    return pointer
 
 
 def _refuse(uri: str) -> NoReturn:

@@ -78,7 +78,7 @@ def test_a_refused_cancel_is_told_in_an_error_frame(set_up: SetUp, monkeypatch: 
 
 def test_a_ping_frame_is_answered(set_up: SetUp) -> None:
     client = opened(set_up())
-    client.send_text('{"type":"ping","extra":[1]}')
+    client.send_text('{"type":"ping"}')
     assert client.until_reply() == {"type": "pong"}
 
 

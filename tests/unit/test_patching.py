@@ -273,8 +273,12 @@ def _steps_of(document: JsonValue, operations: list[JsonValue]) -> int:
         [{"op": "move", "from": "/a", "path": "/c"}, {"op": "move", "from": "/c", "path": "/a"}],
         [{"op": "move", "from": "/a", "path": "/b/c"}, {"op": "move", "from": "/b/c", "path": "/a"}],
         [{"op": "copy", "from": "/a", "path": "/b/c"}],
-        [{"op": "move", "from": "/a", "path": "/b/c"}, {"op": "move", "from": "/b/c", "path": "/b"}]
-        + [{"op": "move", "from": "/b", "path": "/a"}, {"op": "add", "path": "/b", "value": {}}],
+        [
+            {"op": "move", "from": "/a", "path": "/b/c"},
+            {"op": "move", "from": "/b/c", "path": "/b"},
+            {"op": "move", "from": "/b", "path": "/a"},
+            {"op": "add", "path": "/b", "value": {}},
+        ],
     ],
     ids=["add", "replace", "test", "move", "move to deeper", "copy", "move to above"],
 )

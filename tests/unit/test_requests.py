@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -69,6 +70,47 @@ def test_a_query_that_is_not_valid_is_refused_by_name(value: str) -> None:
     ((path, message),) = caught.value.errors
     assert path == "/limit"
     assert CANARY not in message
+
+
+class EverySort(msgspec.Struct, kw_only=True):
+    number: int | None = None
+    before: UUID | None = None
+    stream: bool | None = None
+    after: Annotated[str, msgspec.Meta(pattern=r"^[1-9]-[0-9]$")] | None = None
+    since: requests.Moment | None = None
+    status: OnBusy | None = None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("number", text) for text in ("null", "01", "+1", "1.0", "1e1", "1_0", " 1", "٣", "1\n", "-0", "9" * 5000)),
+        *(("before", text) for text in ("null", "0198c2a46f3e7c119b1a5d0c3c1f2e77", "x")),
+        *(("stream", text) for text in ("null", "1", "0", "TRUE", "yes", "")),
+        *(("after", text) for text in ("1-0\n", "1-0\x00", "null")),
+        *(("since", text) for text in ("null", "2026-11-26", "2026-13-01T00:00:00Z", "2026-11-26T00:00:00")),
+        *(("status", text) for text in ("null", "QUEUE", "queue\r")),
+    ],
+)
+def test_a_parameter_is_written_in_one_way(name: str, value: str) -> None:
+    """What some readers take for a value and others do not, and line breaks that a pattern's `$` lets pass."""
+    with pytest.raises(InvalidQuery) as caught:
+        requests.parse_query(MultiDict([(name, value)]), EverySort)
+    assert [place for place, _ in caught.value.errors] == [f"/{name}"]
+
+
+def test_parameters_of_every_sort_are_read() -> None:
+    given = {
+        "number": "-1",
+        "before": "0198C2A4-6f3e-7c11-9b1a-5d0c3c1f2e77",
+        "stream": "true",
+        "after": "1-0",
+        "since": "2026-11-26T00:00:00Z",
+        "status": "queue",
+    }
+    read = requests.parse_query(MultiDict(given.items()), EverySort)
+    assert (read.number, str(read.before), read.stream, read.after) == (-1, given["before"].lower(), True, "1-0")
+    assert requests.parse_query(MultiDict(), EverySort) == EverySort()
 
 
 def test_a_parameter_given_twice_is_refused() -> None:

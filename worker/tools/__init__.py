@@ -107,7 +107,7 @@ class Registry:
         except InvalidJson as error:
             return refusal(f"The arguments are not the JSON that is accepted. {error.detail}")
         problems = [
-            f"{'/'.join(map(str, error.instance_path)) or 'arguments'}: {error.message[:300]}"
+            f"{'/'.join(map(str, error.instance_path))[:300] or 'arguments'}: {error.message[:300]}"
             for error, _ in zip(self._schemas[call.name].iter_errors(arguments), range(5), strict=False)
         ]
         if problems:
