@@ -130,9 +130,11 @@ class _Draft:
                 else:
                     value = operation["value"]
                 undo = _undo_of_add(self.document, path)
+                self._put_in(
+                    path, value
+                )  # before it is done: a copy of what is around its place becomes a part of that
                 self._do(operation)
                 self._took_out_by(undo)
-                self._put_in(path, value)
                 self._note_undo(undo)
         if not isinstance(self.document, dict | list):
             raise _NotDone("the document must be an object or an array")
@@ -151,7 +153,7 @@ class _Draft:
             rises_from = _copied(self._carry(jsonpointer.resolve_pointer(self.document, path)))
         elif path.count("/") > source.count("/"):
             self._carry(value)
-        undo = self._undo_of_add_without(source, path)
+        undo, stood_in_array = self._undo_of_add_without(source, path)
         self._do(operation)
         if path.count("/") > source.count("/"):
             self._check_depth(path, value)
@@ -159,14 +161,16 @@ class _Draft:
         if rises_from is _MISSING:
             self._took_out_by(undo)
             back = {"op": "move", "from": undo["path"], "path": source}
-            self._note_undo(*([back] if undo["op"] == "remove" else [back, {**undo, "op": "add"}]))
+            place = _with_element(path, source) if stood_in_array else path
+            again = [] if undo["op"] == "remove" else [{"op": "add", "path": place, "value": undo["value"]}]
+            self._note_undo(back, *again)
         elif undo["op"] == "remove":  # no move takes it back, since nothing is moved into itself
             self._note_undo(undo, {"op": "add", "path": source, "value": _copied(value)})
         else:
             self._note_undo({"op": "replace", "path": path, "value": rises_from})
 
-    def _undo_of_add_without(self, source: str, path: str) -> dict[str, Any]:
-        """What takes back an add at `path` to the document without what is at `source`."""
+    def _undo_of_add_without(self, source: str, path: str) -> tuple[dict[str, Any], bool]:
+        """What takes back an add at `path` to the document without what is at `source`, and whether that is in an array."""
         parent: Any
         last: Any
         parent, last = jsonpointer.JsonPointer(source).to_last(self.document)
@@ -176,7 +180,7 @@ class _Draft:
             parent.insert(last, value)
         else:
             parent[last] = value
-        return undo
+        return undo, isinstance(parent, list)
 
     def _do(self, operation: JsonValue) -> None:
         self.document = jsonpatch.JsonPatch([operation]).apply(self.document, in_place=True)
@@ -214,6 +218,17 @@ class _Draft:
 def _copied(value: JsonValue) -> JsonValue:
     """A copy, ten times as fast as `copy.deepcopy`."""
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _with_element(path: str, element: str) -> str:
+    """`path` as it is while `element` stands in its array; it is given as it is without that."""
+    *around, index = jsonpointer.JsonPointer(element).parts
+    parts = jsonpointer.JsonPointer(path).parts
+    at = len(around)
+    if len(parts) <= at or parts[:at] != around or int(parts[at]) < int(index):
+        return path
+    moved: str = jsonpointer.JsonPointer.from_parts([*around, int(parts[at]) + 1, *parts[at + 1 :]]).path
+    return moved
 
 
 def _key_bytes(path: str) -> int:

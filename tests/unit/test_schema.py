@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,3 +210,22 @@ def test_a_forked_process_has_checkers_of_its_own() -> None:
     assert os.read(reading, 10) == b"own"
     os.close(reading)
     os.close(writing)
+
+
+def test_what_one_schema_takes_is_not_lacking_for_the_next_one() -> None:
+    """Compiled schemas are kept: a process that has grown by them ends after its answer, within its own memory."""
+    checkers = Checkers()
+    pids = set()
+    for number in range(9):
+        schema = {"$comment": str(number), "properties": {f"p{n}": {"minLength": 1} for n in range(20_000)}}
+        assert checkers.ask(json.dumps(schema).encode(), b"{}").is_usable
+        for checker in checkers._idle:
+            pids.add(checker._process.pid)
+            data_bytes = int(Path(f"/proc/{checker._process.pid}/statm").read_text().split()[5]) * os.sysconf(
+                "SC_PAGESIZE"
+            )
+            assert data_bytes <= schema_process.GROWN_BYTES
+            limits = resource.prlimit(checker._process.pid, resource.RLIMIT_DATA)
+            assert limits == (schema_process.MEMORY_BYTES, schema_process.MEMORY_BYTES)
+    assert len(pids) > 1
+    checkers.close()
