@@ -90,15 +90,18 @@ def reprocess(services: Services, *, principal: Principal, body: Reprocess) -> A
 
 
 def _filter(body: Reprocess) -> BatchFilter:
-    if body.since is not None and body.until is not None and body.until <= body.since:
+    out_of_range = "is out of range"
+    since = requests.in_utc(body.since, InvalidFields([("/since", out_of_range)]))
+    until = requests.in_utc(body.until, InvalidFields([("/until", out_of_range)]))
+    if since is not None and until is not None and until <= since:
         raise InvalidFields([("/until", "must be after `since`")])
     if body.code is not None and body.status != "error":
         raise InvalidFields([("/code", "only messages whose status is `error` have one")])
     return BatchFilter(
         status=MessageStatus(body.status),
         code=body.code,
-        since=body.since,
-        until=body.until,
+        since=since,
+        until=until,
         project=body.project,
         model=body.model,
         messages=body.messages,

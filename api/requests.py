@@ -6,7 +6,7 @@ Pure but for `read_body`. What is refused is named by place and rule; nothing of
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import IO, Annotated, Any, Final, TypeVar
 from uuid import UUID
 
@@ -118,8 +118,18 @@ def _is_written_so(value: Any, text: str) -> bool:
             return text == ("true" if value else "false")
         case int() | UUID():
             return text.lower() == str(value)
+        case datetime():
+            return text[4:5] == "-"  # not the number of seconds since 1970
         case _:
             return True
+
+
+def in_utc(moment: datetime | None, refusal: InvalidFields | InvalidQuery) -> datetime | None:
+    """The same moment in UTC: Postgres reads no zone beyond 16 hours. Raises `refusal` where UTC has no such year."""
+    try:
+        return None if moment is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise refusal from None
 
 
 _UNKNOWN_FIELD: Final = "Object contains unknown field `"

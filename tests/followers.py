@@ -74,6 +74,11 @@ class Follower:
             return [events.decode(frame) for frame in self._frames]
 
     @property
+    def has_left(self) -> bool:
+        """Whether it went for good."""
+        return self._leaving
+
+    @property
     def frames(self) -> list[bytes]:
         """The events' bytes, over all connections."""
         with self._changed:

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import msgspec
 
-from api import announcing
+from api import announcing, requests
 from api.auth import Caller
 from api.calls import Answer, Calls
 from api.pages import Limit, Page
+from api.refusals import InvalidQuery
 from api.requests import Moment
 from api.services import Services
 from shared import errors, events, log_outline
@@ -61,7 +62,7 @@ def list_operator_messages(services: Services, *, principal: Caller, query: Oper
         code=query.code,
         project_id=query.project,
         model=query.model,
-        since=query.since,
+        since=requests.in_utc(query.since, InvalidQuery([("/since", "is out of range")])),
         slower_than_ms=None if query.slower_than is None else _milliseconds(query.slower_than),
     )
     items, cursor = services.store.operator_messages(wanted, limit=query.limit, before=query.before)

@@ -188,6 +188,26 @@ def test_a_preference_that_nobody_understands_is_passed_over(anna: Person) -> No
         assert "Preference-Applied" not in response.headers
 
 
+def test_a_moment_may_be_in_any_zone_and_not_before_time_begins(api: Api) -> None:
+    """Postgres refuses zones that RFC 3339 allows, and there is no year 0 in UTC."""
+    operator = api.operator()
+    for zone in ("+20:38", "-23:59", "+23:59", "Z"):
+        body = {
+            "status": "error",
+            "dryRun": True,
+            "since": f"0013-03-15T01:34:34{zone}",
+            "until": f"2026-11-26T00:00:00{zone}",
+        }
+        answered(operator.post("/v1/ops/reprocess", body), 202)
+        query = urllib.parse.urlencode({"since": f"2026-11-26T00:00:00{zone}"})
+        answered(operator.get(f"/v1/ops/messages?{query}"), 200)
+    too_early, too_late = "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"
+    for moment in (too_early, too_late):
+        refused(operator.post("/v1/ops/reprocess", {"status": "error", "since": moment}), 422, "invalid_fields")
+        refused(operator.post("/v1/ops/reprocess", {"status": "error", "until": moment}), 422, "invalid_fields")
+        refused(operator.get(f"/v1/ops/messages?{urllib.parse.urlencode({'since': moment})}"), 400, "invalid_query")
+
+
 def test_every_body_is_read_by_the_strict_reader(api: Api, anna: Person, engine: Engine) -> None:
     """Each call that has one; tRPC's, whose bodies have words of their own, are in test_hostile_json.py."""
     ids = _ids(api, anna)

@@ -88,7 +88,10 @@ class EverySort(msgspec.Struct, kw_only=True):
         *(("before", text) for text in ("null", "0198c2a46f3e7c119b1a5d0c3c1f2e77", "x")),
         *(("stream", text) for text in ("null", "1", "0", "TRUE", "yes", "")),
         *(("after", text) for text in ("1-0\n", "1-0\x00", "null")),
-        *(("since", text) for text in ("null", "2026-11-26", "2026-13-01T00:00:00Z", "2026-11-26T00:00:00")),
+        *(
+            ("since", text)
+            for text in ("null", "0.5", "1795673906", "2026-11-26", "2026-13-01T00:00:00Z", "2026-11-26T00:00:00")
+        ),
         *(("status", text) for text in ("null", "QUEUE", "queue\r")),
     ],
 )
