@@ -2,6 +2,7 @@
 # make test          unit, contract, model, integration, e2e and fault tests; TESTS=tests/unit for a part, ARGS="-k replay" for pytest
 # make test-browser  the pages in a headless Chromium (Debian: apt-get install chromium), with axe-core from npm (needs Node)
 # make test-clients  existing clients, and nginx, with a running server (needs Node, Chromium and nginx)
+# make fuzz          the long form of the fuzz tests, half an hour or more (docs/fuzzing.md); FUZZ_CASES=10000
 # make bench         measures what it costs, against named references; ARGS="relay --repeats 9"
 # make check         linters, formatter, types, architecture
 # make lock          requirements.lock anew from pyproject.toml, and of it ops/deploy/requirements.lock, the product's part
@@ -14,10 +15,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 ARGS :=
 JOBS := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+FUZZ_CASES := 10000
 TESTS := tests --ignore=tests/browser --ignore=tests/clients
 
 .DEFAULT_GOAL := run
-.PHONY: run test test-browser test-clients bench check lock audit sbom clean venv
+.PHONY: run test test-browser test-clients fuzz bench check lock audit sbom clean venv
 
 # Killed with make, not left behind by it.
 run: $(READY)
@@ -33,6 +35,9 @@ test-browser: $(READY)
 
 test-clients: $(READY)
 	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+fuzz: $(READY)
+	CHATRELAY_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest --numprocesses 0 --timeout 0 -s tests/fuzz $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -21,7 +21,7 @@ calls = Calls()
 
 class MembersQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: Limit = 50
-    before: Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")] | None = None
+    before: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     """The `nextCursor` of the page before."""
 
 

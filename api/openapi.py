@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from api import refusals
+from api import refusals, requests
 from api.calls import EVENT_STREAM, JSON, PATH_PARTS, Access, Call
 from api.errors import PROBLEM_JSON, STATUSES, Problem
 from shared import errors
@@ -153,7 +153,7 @@ def _parameters(call: Call, schemas: _Schemas) -> Iterator[dict[str, Any]]:
     if call.query is not None:
         required = schemas.required(call.query)
         for name, schema in schemas.properties(call.query).items():
-            yield {"name": name, "in": "query", "required": name in required, "schema": _not_null(schema)}
+            yield {"name": name, "in": "query", "required": name in required, "schema": _as_parameter(schema)}
     for header in call.headers:
         pattern = {} if header.pattern is None else {"pattern": header.pattern}
         yield {
@@ -165,10 +165,12 @@ def _parameters(call: Call, schemas: _Schemas) -> Iterator[dict[str, Any]]:
         }
 
 
-def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter is left out, never null."""
+def _as_parameter(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is left out, never null, and has no control character."""
     given = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
-    return given[0] if len(given) == 1 else {key: value for key, value in schema.items() if key != "default" or value}
+    own = given[0] if len(given) == 1 else {key: value for key, value in schema.items() if key != "default" or value}
+    is_free = own.get("type") == "string" and not own.keys() & {"pattern", "format", "enum"}
+    return {**own, "pattern": requests.PARAMETER_PATTERN} if is_free else own
 
 
 def _responses(call: Call, schemas: _Schemas) -> dict[str, Any]:

@@ -34,6 +34,7 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 LONGEST_WAIT_S: Final = 120.0
 """Of ``Prefer: wait``."""
+PARAMETER_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """No parameter has one; and the ``$`` of a pattern lets a line break at the end pass."""
 _PIECE_BYTES: Final = 64 * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
 from shared import event_log, keys
 from tests import rights
@@ -136,8 +137,10 @@ def test_a_log_expires_an_hour_after_its_last_event_and_the_row_stays(shared_sta
 def test_text_arrives_byte_for_byte_through_everything(shared_stack: Stack, person: Person) -> None:
     """Emoji of several code points, right-to-left and combining text, control and separator characters, one at a time."""
     text = (
-        "👩🏽‍🚀🏳️‍🌈 שלום العالم \u202eabc\u202c e\u0301 a\u0323\u0302 ﷽ 𝔘𝔫𝔦"
-        " \u2028\u2029 \x7f tab\there\r\nline \\u0041 \"'</script>"
+        "👩🏽‍🚀🏳️‍🌈🇺🇳🇩🇪 שלום العالم \u202eabc\u202c \u2066x\u2069 e\u0301 é a\u0323\u0302 ﷽ ﬀ Ⅷ K 𝔘𝔫𝔦"
+        " हिन्दी ไทย 한국어 한국 日本語 漢字 𠀀𪛖 ქართული አማርኛ ᏣᎳᎩ ꦧꦱꦗꦮ 𓂀 𐍈 ß ı İ \ufeff \u200b\u00ad"
+        " \ufffe\uffff\ufdd0\U0001fffe\U0010ffff \ue000\U000f0000 \u2028\u2029 \x7f\x80\x9f\x01 tab\there\r\nline"
+        " \\u0041 \"'</script>"
     )
     shared_stack.model.on(
         "byte for byte",
@@ -162,7 +165,7 @@ def test_text_arrives_byte_for_byte_through_everything(shared_stack: Stack, pers
             ]
         },
     )
-    project_id = person.project(name=text.replace("\n", " "))
+    project_id = person.project(name=f"{text[:150]}")
     row = person.answer_to(project_id, f"byte for byte {text}")
 
     assert row["content"].encode() == f"{text}\n\n{text}".encode()
@@ -173,7 +176,51 @@ def test_text_arrives_byte_for_byte_through_everything(shared_stack: Stack, pers
     assert asked.encode() == f"byte for byte {text}".encode()
     items = person.client.get(f"/v1/projects/{project_id}/messages").json()["items"]
     assert items[1]["content"].encode() == f"byte for byte {text}".encode()
+    assert person.document(project_id)["name"] == text[:150]
     check_trace([entry.payload for entry in shared_stack.log.replay(row["id"])], row=row)
+    _check_other_protocols(person, project_id, row)
+
+
+def _check_other_protocols(person: Person, project_id: str, row: dict[str, Any]) -> None:
+    """Each tells the answer, and takes a question, byte for byte too."""
+    content, question = row["content"], f"byte for byte, once more: {row['content'][:400]}"
+    told = person.client.get(f"/v1/openai/responses/resp_{row['id']}").json()
+    assert (
+        "".join(part["text"] for item in told["output"] if item["type"] == "message" for part in item["content"])
+        == content
+    )
+    chunks = _data(person, f"/v1/openai/responses/resp_{row['id']}?stream=true")
+    assert "".join(chunk["delta"] for chunk in chunks if chunk["type"] == "response.output_text.delta") == content
+    parts = _data(person, f"/v1/ai/chat/{project_id}/stream?messageId={row['id']}&sdk=7")
+    assert "".join(part["delta"] for part in parts if part["type"] == "text-delta") == content
+    given = {"assistantMessageId": row["id"], "projectId": project_id}
+    events = _data(person, f"/trpc/chat.streamResponse?{urlencode({'input': json.dumps(given)})}")
+    assert [event["finalContent"] for event in events if event.get("type") == "complete"][-1] == content
+    listed = person.client.get(
+        f"/trpc/chat.getMessages?{urlencode({'input': json.dumps({'projectId': project_id})})}"
+    ).json()
+    assert listed["result"]["data"]["items"][0]["content"] == content
+
+    said = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": question}]}
+    for path, body in (
+        ("/trpc/chat.initiateChat", {"projectId": project_id, "message": question}),
+        ("/v1/openai/responses", {"input": question, "conversation": project_id, "background": True}),
+        (f"/v1/ai/chat/{project_id}", {"id": "chat", "messages": [said]}),
+    ):
+        with person.stack.client_for(person.token) as client:
+            assert client.post(path, json=body).status_code == 200, path
+    items = person.client.get(f"/v1/projects/{project_id}/messages").json()["items"]
+    asked = [item["content"] for item in items if item["role"] == "user"]
+    assert asked[:3] == [question] * 3
+
+
+def _data(person: Person, path: str) -> list[dict[str, Any]]:
+    """The events of a stream that ends, and its connection with it."""
+    with person.stack.client_for(person.token) as client:
+        answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    lines = [line.removeprefix("data: ") for line in answer.content.decode().split("\n") if line.startswith("data: ")]
+    return [json.loads(line) for line in lines if line not in ("", "[DONE]")]
 
 
 def test_twelve_readers_of_one_message_all_see_the_same_story(shared_stack: Stack, person: Person) -> None:
