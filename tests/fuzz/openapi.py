@@ -37,6 +37,7 @@ def run(
         ],
         capture_output=True,
         text=True,
+        cwd=reports,  # it leaves things in its directory
         timeout=timeout_s,
         check=False,
     )

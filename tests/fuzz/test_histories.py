@@ -7,12 +7,13 @@ through the trace checker, and the document is rebuilt by an oracle from its ver
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any, Final
 
 import httpx
 import hypothesis
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule, run_state_machine_as_test
 
 from shared import events, keys
 from shared.events import EventId
@@ -151,7 +152,6 @@ class Project(RuleBasedStateMachine):
             assert answer.json()["version"] == before["version"] + 1
             assert same(answer.json()["document"], document)
 
-    @precondition(lambda self: self.asked or True)
     @rule(walk=st.sampled_from(["undo", "redo"]))
     def walk(self, walk: str) -> None:
         before = self.person.document(self.project_id)
@@ -171,7 +171,7 @@ class Project(RuleBasedStateMachine):
     def _versions(self) -> list[dict[str, Any]]:
         """All of them, newest first."""
         found: list[dict[str, Any]] = []
-        cursor = ""
+        cursor: str | None = ""
         while cursor is not None:
             path = f"/v1/projects/{self.project_id}/versions?limit=200" + (f"&before={cursor}" if cursor else "")
             page = self.person.client.get(path).json()
@@ -191,9 +191,7 @@ class Project(RuleBasedStateMachine):
             self.person.close()
 
     def _check_messages(self) -> None:
-        rows = {
-            message_id: eventually(lambda message_id=message_id: self._ended(message_id)) for message_id in self.asked
-        }
+        rows = {message_id: eventually(partial(self._ended, message_id)) for message_id in self.asked}
         for message_id, row in rows.items():
             entries: Any = self.stack.redis.xrange(keys.log(message_id))
             check_trace([events.decode(fields[keys.LOG_FIELD.encode()]) for _, fields in entries], row=row)
@@ -230,4 +228,4 @@ def test_whatever_is_done_to_a_project_each_story_is_whole(shared_stack: Stack) 
     scripts(shared_stack)
     machine = type("Project", (Project,), {"stack": shared_stack})
     settings = hypothesis.settings(cases(4, share=0.02), stateful_step_count=14, deadline=None)
-    run_state_machine_as_test(machine, settings=settings)  # type: ignore[no-untyped-call]  # hypothesis's is untyped
+    run_state_machine_as_test(machine, settings=settings)

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 from flask import Flask
+from sqlalchemy import Engine, text
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
@@ -178,6 +179,13 @@ def refused_in_words(call: Call, response: TestResponse, status: int, code: str)
     assert (response.status_code, error["code"]) == (status, OWN_CODES.get(code, code)), error
     assert error["message"]
     assert error["type"]
+
+
+def everything_stored(engine: Engine) -> list[Any]:
+    """What a refused call must not change."""
+    tables = ("projects", "messages", "document_versions", "members", "tickets", "users", "component_jobs", "batches")
+    with engine.connect() as connection:
+        return [connection.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all() for table in tables]
 
 
 def job_made(api: Api, person: Person, project_id: str, *, name: str = "Ball") -> tuple[str, str]:

@@ -16,8 +16,7 @@ from websockets.sync.client import connect
 from api.protocols.ai_sdk.socket import NO_FRAME
 from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
-from tests.integration.api_parts import JSON_PATCH, Api, Person, answered, refused
-from tests.integration.test_api_access import everything
+from tests.integration.api_parts import JSON_PATCH, Api, Person, answered, everything_stored, refused
 from tests.integration.trpc_parts import line
 from tests.integration.worker_parts import Bench, opened_bench
 from worker.turn import run_turn
@@ -64,7 +63,7 @@ def test_every_door_reads_json_in_the_same_way(api: Api, served: str, anna: Pers
     pair = anna.pair(anna.project()["id"])
     project_id, message_id = pair["assistantMessage"]["projectId"], pair["assistantMessage"]["id"]
     header = {"Authorization": f"Bearer {anna.token}"}
-    before = everything(engine)
+    before = everything_stored(engine)
     for raw in NOT_ACCEPTED.values():
         body = raw.encode()
         for path in (
@@ -103,7 +102,7 @@ def test_every_door_reads_json_in_the_same_way(api: Api, served: str, anna: Pers
             while (told := json.loads(ours.recv(timeout=30)))["type"] != "error":
                 pass
             assert told["code"] == "bad_frame"
-    assert everything(engine) == before
+    assert everything_stored(engine) == before
 
 
 # --- patches ------------------------------------------------------------------------------------------------------
