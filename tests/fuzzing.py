@@ -16,6 +16,7 @@ def is_long() -> bool:
 
 
 def cases(short: int, *, share: float = 1.0) -> hypothesis.settings:
-    """`short` cases; in the long form `share` of what the environment asks for."""
-    most = max(short, int(int(os.environ[CASES]) * share)) if is_long() else short
-    return hypothesis.settings(max_examples=most)
+    """`short` cases, the same in every run; in the long form `share` of what the environment asks for, others in each."""
+    if not is_long():
+        return hypothesis.settings(max_examples=short, derandomize=True)
+    return hypothesis.settings(max_examples=max(short, int(int(os.environ[CASES]) * share)))

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,7 +26,16 @@ class Outcome(NamedTuple):
 
 
 def run(
-    url: str, token: str, reports: Path, *, seed: int, max_examples: int, phases: str, paths: str, timeout_s: float
+    url: str,
+    token: str,
+    reports: Path,
+    *,
+    seed: int,
+    max_examples: int,
+    phases: str,
+    paths: str,
+    without: Sequence[str],
+    timeout_s: float,
 ) -> Outcome:
     """Operations of the API at `url` whose paths match, as the user of `token`; `reports` is a directory."""
     done = subprocess.run(
@@ -33,6 +43,7 @@ def run(
             *(_PROGRAM, "--config-file", CONFIG, "run", f"{url}/openapi.json"),
             *("-H", f"Authorization: Bearer {token}", "--checks", "all", "--phases", phases, "--seed", str(seed)),
             *("--include-path-regex", paths),
+            *(part for check in without for part in ("--exclude-checks", check)),
             *("-n", str(max_examples), "--no-color", "--report", "ndjson", "--report-dir", reports),
         ],
         capture_output=True,
