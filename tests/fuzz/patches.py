@@ -44,6 +44,12 @@ def same(left: JsonValue, right: JsonValue) -> bool:
     return isinstance(left, str) is isinstance(right, str) and bool(left == right)
 
 
+def depth(value: JsonValue) -> int:
+    """Steps from a value to what is deepest in it."""
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return 1 + max(map(depth, parts)) if parts else 0
+
+
 def look(tree: JsonValue, tokens: list[str]) -> JsonValue:
     for token in tokens:
         if isinstance(tree, dict):

@@ -17,7 +17,7 @@ from tests.fuzzing import is_long
 from tests.stack import Stack
 
 SEED: Final = int(os.environ.get("CHATRELAY_TEST_SEED") or (secrets.randbelow(2**31) if is_long() else 7))
-LONG_EXAMPLES: Final = 300
+LONG_EXAMPLES: Final = 350
 """Of each operation, beside what is enumerated: more than 20,000 cases in all."""
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from shared.errors import PatchRejected
 from shared.patching import PatchLimits, apply_patch, oversized
 from shared.records import JsonValue
-from tests.fuzz.patches import Impossible, patched, patches, same
+from tests.fuzz.patches import Impossible, depth, patched, patches, same
 from tests.fuzzing import cases
 
 ROOMY: Final = PatchLimits(max_segments=10_000, max_depth=10_000, max_document_bytes=10**8)
@@ -62,6 +62,8 @@ def test_the_inverse_takes_back_what_was_done(patch: tuple[JsonValue, list[dict[
 @cases(120)
 @given(patches())
 @example(({"": [[None]]}, [{"op": "copy", "from": "", "path": "/"}]))
+@example(({}, [{"op": "add", "path": "", "value": ["x" * 55]}]))
+@example(({}, [{"op": "add", "path": "", "value": [[[[1]]]]}]))
 def test_within_narrow_limits_nothing_is_done_that_breaks_one(patch: tuple[JsonValue, list[dict[str, Any]]]) -> None:
     """What is done is what is done without limits, and each step of it kept them; what is refused breaks one."""
     document, operations = patch
@@ -74,7 +76,7 @@ def test_within_narrow_limits_nothing_is_done_that_breaks_one(patch: tuple[JsonV
     breaks = any(oversized(step, NARROW) for step in steps[1:]) or len(operations) > NARROW.max_operations
     pointers = [str(operation.get(name, "")) for operation in operations for name in ("path", "from")]
     breaks = breaks or any(pointer.count("/") > NARROW.max_segments for pointer in pointers)
-    breaks = breaks or any(oversized([operation.get("value")], NARROW) for operation in operations)
+    breaks = breaks or any(depth(operation.get("value")) > NARROW.max_depth for operation in operations)
     try:
         done = apply_patch(document, list(operations), NARROW)
     except PatchRejected as rejected:
