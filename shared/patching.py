@@ -161,9 +161,11 @@ class _Draft:
         if rises_from is _MISSING:
             self._took_out_by(undo)
             back = {"op": "move", "from": undo["path"], "path": source}
-            place = _with_element(path, source) if stood_in_array else path
-            again = [] if undo["op"] == "remove" else [{"op": "add", "path": place, "value": undo["value"]}]
-            self._note_undo(back, *again)
+            if undo["op"] == "remove":
+                self._note_undo(back)
+            else:
+                place = _with_element(path, source) if stood_in_array else path
+                self._note_undo(back, {"op": "add", "path": place, "value": undo["value"]})
         elif undo["op"] == "remove":  # no move takes it back, since nothing is moved into itself
             self._note_undo(undo, {"op": "add", "path": source, "value": _copied(value)})
         else:

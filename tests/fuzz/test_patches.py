@@ -42,6 +42,7 @@ def test_the_document_and_the_failing_index_are_the_oracle_s(patch: tuple[JsonVa
 
 @cases(120)
 @given(patches())
+@example(([None], [{"op": "move", "from": "/0", "path": "/-"}]))
 @example(([1, 2, {"x": 3}, {"x": 4}], [{"op": "move", "from": "/0", "path": "/2/x"}]))
 def test_the_inverse_takes_back_what_was_done(patch: tuple[JsonValue, list[dict[str, Any]]]) -> None:
     """apply(apply(document, operations), inverse) == document, also by the oracle's reading of the inverse."""

@@ -75,6 +75,8 @@ _APPLIES: Final[dict[str, tuple[JsonValue, list[JsonValue], JsonValue]]] = {
         {"a": {"y": [1]}},
     ),
     "move to the root": ([[1], 2], [{"op": "move", "from": "/0", "path": ""}], [1]),
+    "move to the end of its array": ([1, 2], [{"op": "move", "from": "/0", "path": "/-"}], [2, 1]),
+    "move of the only element to the end": ([1], [{"op": "move", "from": "/0", "path": "/-"}], [1]),
     "move to what is behind it in its array counts without the moved one": (
         [1, 2, {"x": 3}, {"x": 4}],
         [{"op": "move", "from": "/0", "path": "/2/x"}],
