@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from api.rates import InRedis, Rate
 from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import event_log, keys, ops_feed
@@ -162,6 +163,14 @@ def test_a_web_process_answers_no_bell_and_takes_no_log_away(server: Valkey) -> 
             with pytest.raises(redis.exceptions.NoPermissionError):
                 asked(web, *command)
             asked(worker, *command)
+
+
+def test_a_web_process_counts_requests(server: Valkey) -> None:
+    """Up to the limit, and asks when there is room again."""
+    shared = InRedis(redis_as(WEB, server.url), deadline_s=30)
+    assert [shared.take(Rate.USER, "anna", 5, 10) for _ in range(2)] == [0.0, 0.0]
+    assert shared.take(Rate.USER, "anna", 5, 10) > 0
+    shared.close()
 
 
 def test_a_message_is_answered_by_an_application_that_may_do_no_more(
