@@ -58,6 +58,8 @@ class Text:
     text: str | None
 
 
+BYTES_A_FRAME: Final = 64 * 1024
+"""A longer message counts as so many frames more: reading it takes the loop of all sockets as long."""
 PIECES_A_FRAME: Final = 64
 """So many reads a second are one frame's share: a frame of 64 KiB comes in 45 packets of an Ethernet."""
 Said: TypeAlias = Cancel | Answer | Misbehaved | Closed | Text
@@ -89,12 +91,12 @@ class FrameBudget:
         self._frames = 0
         self._window_began_s = 0.0
 
-    def spend(self, now_s: float) -> bool:
-        """Whether one more frame is allowed."""
+    def spend(self, now_s: float, frames: int = 1) -> bool:
+        """Whether so many more are allowed."""
         if now_s - self._window_began_s >= 1.0:
             self._window_began_s = now_s
             self._frames = 0
-        self._frames += 1
+        self._frames += frames
         return self._frames <= self._most
 
 
@@ -149,11 +151,12 @@ class Inbound:
         return Closed(wire.close_frame(code))
 
     def _on_part(self, event: TextMessage | BytesMessage, now_s: float) -> Said | None:
-        if event.frame_finished and not self._budget.spend(now_s):
-            return Misbehaved(CloseCode.FLOOD)
         is_binary = isinstance(event, BytesMessage)
         data = event.data if isinstance(event, BytesMessage) else event.data.encode()
-        if len(self._message) + len(data) > self._max_bytes:
+        size = len(self._message) + len(data)
+        if size > self._max_bytes:
+            return Misbehaved(CloseCode.FLOOD)
+        if event.frame_finished and not self._budget.spend(now_s, 1 + size // BYTES_A_FRAME):
             return Misbehaved(CloseCode.FLOOD)
         self._message += data
         self._is_binary |= is_binary

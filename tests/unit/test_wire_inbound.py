@@ -114,6 +114,18 @@ def test_more_pieces_a_second_than_a_network_makes_are_a_flood() -> None:
         assert said == [Text("x" * 64_000)]
 
 
+def test_a_large_message_counts_as_many() -> None:
+    """It is read on the loop that serves all sockets: of the largest, one a second."""
+
+    def said(megabytes: int) -> list[Said]:
+        inbound = Inbound(max_bytes=1024 * 1024, max_frames_per_s=20, meaning=lambda text: Text("read"))
+        frame = b"\x81\xff" + (1_000_000).to_bytes(8, "big") + b"\0\0\0\0" + b"x" * 1_000_000
+        return [one for _ in range(megabytes) for one in inbound.feed(frame, 7.0)]
+
+    assert said(1) == [Text("read")]
+    assert said(2) == [Text("read"), Misbehaved(CloseCode.FLOOD)]
+
+
 def test_after_a_flood_nothing_is_heard() -> None:
     said = heard(spoken(*['{"type":"cancel"}'] * 30))
     assert said == [Cancel(None)] * 20 + [Misbehaved(CloseCode.FLOOD)]
