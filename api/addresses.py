@@ -52,17 +52,22 @@ class Addresses:
         address = _parsed(peer)
         if address is None:  # a socket of this machine's file system
             return LOCAL if not forwarded_for else self._client("127.0.0.1", forwarded_for)
-        for entry in reversed((forwarded_for or "")[-_MOST_CHARS:].split(",")):
+        for entry in reversed((forwarded_for or "").split(",")):
             if not self._is_trusted(address):
                 break
             said = _parsed(entry.strip())
-            if said is None:  # none, or nonsense: the last one that is known
+            if said is None or said.is_loopback:  # none, nonsense or a lie: the last one that is known
                 break
             address = said
         return _of(address)
 
     def _is_trusted(self, address: _Address) -> bool:
         return any(address in network for network in self._trusted)
+
+
+def nearest(forwarded_for: str | None) -> str | None:
+    """The end of the header, as much of it as is read."""
+    return forwarded_for and forwarded_for[-_MOST_CHARS:]
 
 
 def _parsed(text: str) -> _Address | None:

@@ -94,6 +94,10 @@ class Arriving:
             size = int(line[1], 16)
             if size == 0:  # an empty line follows, or trailers and one
                 end = line.end()
+                if (
+                    len(self.data) - end > _SIZE_LINE_BYTES
+                ):  # more trailers than anybody sends: the parser says what that is
+                    return True
                 return self.data.startswith(b"\r\n", end) or self.data.find(_END_OF_HEAD, end) >= 0
             if line.end() + size + 2 > len(self.data):
                 return False

@@ -1,6 +1,6 @@
 """The gate: who asks too often is refused before anything is done, by address, and before a token is looked at.
 
-Requests that monitoring makes are let through: health, metrics, what operators read.
+Requests that monitoring makes are let through: health and metrics. What operators read is not counted, but bad tokens are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from flask import Flask, Response, request
 
 from api import auth, throttle
-from api.addresses import Addresses, Client
+from api.addresses import Addresses, Client, nearest
 from api.calls import Access, Call
 from api.rates import Rate, Rates
 from api.refusals import TooManyAttempts, TooManyRequests
@@ -28,11 +28,11 @@ def install(app: Flask, settings: Settings, rates: Rates, calls: Iterable[Call])
     addresses = Addresses(settings.trusted_proxies)
     calls = list(calls)
     in_words = {call.name: call.words for call in calls if call.words is not None}
-    free = _MONITORING | {call.name for call in calls if call.scope is Scope.OPS and call.method == "GET"}
+    operators = {call.name for call in calls if call.scope is Scope.OPS and call.method == "GET"}
     tokenless = {call.name for call in calls if call.access is Access.ANYBODY} | {"static"}
 
     def refusal_of(client: Client) -> TooManyRequests | TooManyAttempts | None:
-        if (wait_s := rates.spend(Rate.ADDRESS, client.place)) > 0:
+        if request.endpoint not in operators and (wait_s := rates.spend(Rate.ADDRESS, client.place)) > 0:
             metrics.REQUESTS_REFUSED.add(Rate.ADDRESS)
             return TooManyRequests(wait_s, "There are too many requests from this address.")
         if request.endpoint in tokenless or not (wait_s := rates.wait_s(Rate.BAD_TOKENS, client.place)):
@@ -46,9 +46,9 @@ def install(app: Flask, settings: Settings, rates: Rates, calls: Iterable[Call])
     @app.before_request
     def check_address() -> Response | None:
         environ = request.environ
-        client = addresses.client(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR"))
+        client = addresses.client(environ.get("REMOTE_ADDR", ""), nearest(environ.get("HTTP_X_FORWARDED_FOR")))
         throttle.remember_client(client)
-        refusal = None if client.is_local or request.endpoint in free else refusal_of(client)
+        refusal = None if client.is_local or request.endpoint in _MONITORING else refusal_of(client)
         if refusal is None:
             return None
         words = in_words.get(request.endpoint or "")

@@ -59,7 +59,7 @@ class Text:
 
 
 BYTES_A_FRAME: Final = 64 * 1024
-"""A longer message counts as so many frames more: reading it takes the loop of all sockets as long."""
+"""A longer message counts as so many frames as it has begun of these: reading it takes the loop of all sockets as long."""
 PIECES_A_FRAME: Final = 64
 """So many reads a second are one frame's share: a frame of 64 KiB comes in 45 packets of an Ethernet."""
 Said: TypeAlias = Cancel | Answer | Misbehaved | Closed | Text
@@ -156,7 +156,7 @@ class Inbound:
         size = len(self._message) + len(data)
         if size > self._max_bytes:
             return Misbehaved(CloseCode.FLOOD)
-        if event.frame_finished and not self._budget.spend(now_s, 1 + size // BYTES_A_FRAME):
+        if event.frame_finished and not self._budget.spend(now_s, max(1, -(-size // BYTES_A_FRAME))):
             return Misbehaved(CloseCode.FLOOD)
         self._message += data
         self._is_binary |= is_binary

@@ -12,6 +12,7 @@ All that is waited for has a deadline, and what is kept has a bound: who has bee
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import time
@@ -41,7 +42,7 @@ LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 4 * 1024 * 1024
 """Of what it still sends meanwhile so much is thrown away."""
 MOST_KEPT_BYTES: Final = 64 * 1024 * 1024
-"""Of requests that are not whole and answers that are not taken."""
+"""Of requests that are not whole and answers that are not taken; as much again of whole ones, until they are answered."""
 SPARED_BYTES: Final = 16 * 1024
 """A connection for which no more is kept does not have to go to make room in memory."""
 _READ_BYTES: Final = 64 * 1024
@@ -185,6 +186,7 @@ class _Connection(gthread.TConn):  # type: ignore[misc]  # gunicorn is untyped
         self.arriving: Arriving | None = None
         self.is_kept_open = False
         self.kept_bytes = 0
+        self.asked_bytes = 0
         self.watched = 0
         self.thrown_away = 0
 
@@ -206,6 +208,8 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
         self._waiting: dict[_Connection, None] = {}
         """For whom the main thread waits, who has been waited for longest first."""
         self._kept_bytes = 0
+        self._asked_bytes = 0
+        """Of whole requests that threads have, or that wait for one."""
         self._swept_at_s = 0.0
 
     @classmethod
@@ -219,13 +223,16 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
     def accept(self, listener: Any) -> None:
         try:
             accepted, client = listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self.log.warning("no connection more can be opened: %s", error.strerror)
+                self._make_room()
             return  # gone already, or another process's by now; what lasts is met again
         self.nr_conns += 1
-        connection = _Connection(self.cfg, PatientSocket(accepted), client, listener.getsockname())
-        self._await_request(connection, self.bounds.head_s)
         if self.nr_conns >= self.worker_connections:
             self._make_room()
+        connection = _Connection(self.cfg, PatientSocket(accepted), client, listener.getsockname())
+        self._await_request(connection, self.bounds.head_s)
 
     def _await_request(self, connection: _Connection, patience_s: float) -> None:
         """Its next one, of which nothing has come. Often it is there by now."""
@@ -264,7 +271,11 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
                 if progress is Progress.BODY and was_in_head:
                     connection.timeout = time.monotonic() + self.bounds.body_s
                     if arriving.wants_continue:
-                        connection.sock.sendall(_CONTINUE)
+                        try:
+                            connection.sock.sendall(_CONTINUE)
+                        except OSError:
+                            self._close(connection)
+                            return
                 self._keep(connection, len(arriving.data))
                 self._watch(connection, selectors.EVENT_READ)
 
@@ -272,6 +283,12 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
 
     def _ask_a_thread(self, connection: _Connection) -> None:
         self._leave_waiting(connection)
+        size = 0 if connection.arriving is None else len(connection.arriving.data)
+        if size > SPARED_BYTES and self._asked_bytes + size > MOST_KEPT_BYTES:
+            self._refuse(connection, 503)
+            return
+        connection.asked_bytes = size
+        self._asked_bytes += size
         connection.doing = Doing.ANSWERING
         self.enqueue_req(connection)
 
@@ -304,6 +321,8 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
         client.sendall(_refusal(status))
 
     def finish_request(self, conn: _Connection, fs: Future[Any]) -> None:
+        self._asked_bytes -= conn.asked_bytes
+        conn.asked_bytes = 0
         try:
             conn.is_kept_open = bool(fs.result()) if not fs.cancelled() else False
             conn.sock.flush()
@@ -396,7 +415,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
                 """It went on with this turn's other events."""
 
     def _watch(self, connection: _Connection, events: int) -> None:
-        if connection.watched == events:
+        if connection.doing is Doing.CLOSED or connection.watched == events:
             return
         change: Callable[..., Any] = self.poller.modify if connection.watched else self.poller.register
         change(connection.sock, events, partial(self._on_ready, connection))
@@ -407,7 +426,10 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
         self._kept_bytes += size - connection.kept_bytes
         connection.kept_bytes = size
         while self._kept_bytes > MOST_KEPT_BYTES:
-            self._close(next(one for one in self._waiting if one.kept_bytes > SPARED_BYTES))
+            found = next((one for one in self._waiting if one.kept_bytes > SPARED_BYTES), None)
+            if found is None:
+                break
+            self._close(found)
 
     def _leave_waiting(self, connection: _Connection) -> None:
         self._waiting.pop(connection, None)
@@ -424,10 +446,8 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
             connection.sock.close()
 
     def _make_room(self) -> None:
-        """For who comes next, where all places are taken: among those that wait, who lingers or is silent goes first."""
-        found = next((one for one in self._waiting if one.doing in (Doing.LINGERING, Doing.IDLE)), None)
-        if found is None:
-            found = next(iter(self._waiting), None)
+        """For who comes next, where all places are taken: who has been waited for longest goes."""
+        found = next(iter(self._waiting), None)
         if found is not None:
             self._close(found)
 

@@ -69,6 +69,8 @@ class ProviderKeys:
             key, _ = self._look(kid)
             if key is not None:
                 return key
+            if not asking.is_set():  # what it says now is not known yet, and what it said is too old
+                raise IdentityUnavailable
         with self._lock:
             is_known = not self._has_failed and self._age_s() <= MOST_AGE_S
         if not is_known:
@@ -92,6 +94,8 @@ class ProviderKeys:
                 self._asked_at_s = self._clock()
                 self._asking = threading.Event()
                 threading.Thread(target=self._ask, args=(self._asking,), name="provider-keys", daemon=True).start()
+            if age_s > 2 * FRESH_S and self._asking is not None and not self._has_failed:
+                key = None  # nobody came for long: what the provider says now decides
             return key, self._asking
 
     def _age_s(self) -> float:

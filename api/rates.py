@@ -157,8 +157,9 @@ class Rates:
         counts = self._counts[rate]
         count = counts.get(key)
         if count is None or now_s >= count.ends_at_s:
+            credit = 0 if count is not None and count.is_refused else part  # who was refused has had this minute's
             counts.pop(key, None)
-            count = counts[key] = _Count(now_s + WINDOW_S, part)
+            count = counts[key] = _Count(now_s + WINDOW_S, credit)
             if len(counts) > MOST_KNOWN:
                 del counts[next(iter(counts))]
         return count

@@ -317,18 +317,20 @@ class LoopEventLog:
 def merge(entries: Iterable[Entry]) -> list[Entry]:
     """`entries` with neighbouring deltas of one attempt as one, bearing the last one's id and ``from``, the first one's.
 
-    Raises `msgspec.DecodeError` on what is no event.
+    All else is passed on as it is, also what another version of this program wrote. Raises `msgspec.DecodeError` on a delta
+    that is none.
     """
     stretch = entries if isinstance(entries, Stretch) else Stretch.of(entries)
     merged: list[Entry] = []
     at = 0
-    for kind, neighbours in groupby(events.decode_all(stretch.payloads), key=type):
-        count = len(deltas := list(neighbours))
-        if kind is Delta:
-            merged += (Entry(EventId.parse(delta.id), events.encode(delta)) for delta in _joined(deltas))
+    for is_delta, neighbours in groupby(stretch.payloads, key=events.is_delta):
+        payloads = list(neighbours)
+        if is_delta:
+            deltas = _joined(events.decode_all(payloads))
+            merged += (Entry(EventId.parse(delta.id), events.encode(delta)) for delta in deltas)
         else:
-            merged += stretch[at : at + count]
-        at += count
+            merged += stretch[at : at + len(payloads)]
+        at += len(payloads)
     return merged
 
 

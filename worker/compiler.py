@@ -118,7 +118,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 _ENVIRONMENT: Final = {"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
 _DIRECTIVE: Final = re.compile(
-    r"(?:eslint|oxlint)-(?:disable|enable)|@jsx\w*|@(?:deno|ts)-types|<reference\b|\bsource(?:Mapping)?URL\b"
+    r"(?:eslint|oxlint)-(?:disable|enable)|@jsx\w*|@(?:deno|ts)-types|<reference\b|[#@]\s*source(?:Mapping)?URL\b"
 )
 """What steers one of the two programs, or a browser's tools, which fetch a source map whatever the page's policy says."""
 _DEFAULT_EXPORT: Final = re.compile(r"\bexport default\b|\bas default\b")

@@ -127,6 +127,7 @@ def test_who_tries_too_many_tokens_is_refused_before_they_are_looked_at(api: Api
     assert come_from(stranger, HERE).status_code == 401
     is_told_when(spent(stranger, HERE), "too_many_attempts")
     is_told_when(come_from(new, HERE), "too_many_attempts")
+    is_told_when(come_from(stranger, HERE, "/v1/ops/summary"), "too_many_attempts")
     is_told_when(come_from(Person(app, "nobody", None), HERE, "/v1/me?ticket=x"), "too_many_attempts")
     answered(come_from(anna, HERE), 200)
     answered(come_from(new, ELSEWHERE), 200)

@@ -80,7 +80,7 @@ class Case(NamedTuple):
     settings: Mapping[str, object] = {}
 
 
-SOON: Final = {"run_deadline_s": 2, "provider_silence_s": 1}
+SOON: Final = {"run_deadline_s": 2, "provider_silence_s": 30}
 
 ENDLESS: Final = {
     "a byte now and then": Case(trickle(HEAD, b":"), ErrorCode.DEADLINE, SOON),

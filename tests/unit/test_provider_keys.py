@@ -145,6 +145,16 @@ def test_a_key_that_was_taken_back_opens_nothing_after_a_while_and_nobody_waits_
     assert provider.asked == 2
 
 
+def test_a_key_that_was_taken_back_while_nobody_came_opens_nothing(provider: Provider) -> None:
+    """The first one after a quiet night waits for what the provider says now."""
+    keys = provider.keys()
+    assert outcome(keys, "one").startswith("found")
+    provider.kids = ("two",)
+    provider.now_s += 10 * 3600
+    assert outcome(keys, "one") == "refused"
+    assert outcome(keys, "two").startswith("found")
+
+
 def test_while_the_provider_is_away_its_keys_are_kept_for_a_day(provider: Provider) -> None:
     keys = provider.keys()
     assert outcome(keys, "one") == "found one"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
 
 from api import rates
 from api.rates import AWAY_S, WINDOW_S, Rate, Rates
@@ -52,6 +56,31 @@ def test_as_many_as_the_limit_says_are_let_through_or_nearly(most: int, is_share
     assert let_through <= most
     assert let_through >= (most - 2 * max(1, most // 20) if is_shared else most - max(1, most // 20))
     assert let_through >= 1
+
+
+@pytest.mark.parametrize("most", [20, 120])
+def test_who_goes_on_and_on_gets_no_more_than_the_limit_a_minute(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the windows of `limits`, minute after minute; the first minute of all is that of an approximation."""
+    clock = Clock(1_700_000_000.0)
+    monkeypatch.setattr(time, "time", clock)  # theirs is the machine's
+    limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    class Windows:
+        def take(self, rate: Rate, key: str, amount: int, most: int) -> float:
+            item = RateLimitItemPerMinute(most)
+            if limiter.hit(item, key, cost=amount):
+                return 0.0
+            return min(WINDOW_S, max(1.0, limiter.get_window_stats(item, key).reset_time - clock()))
+
+    found = Rates({Rate.USER: most}, Windows(), clock)
+    minutes = []
+    for _ in range(5):
+        let_through = 0
+        for _ in range(6 * most):
+            let_through += found.spend(Rate.USER, "anna") == 0
+            clock.now_s += 60 / (6 * most)
+        minutes.append(let_through)
+    assert all(let_through <= most * 21 // 20 for let_through in minutes[1:]), minutes
 
 
 def test_each_has_a_limit_of_its_own_and_a_limit_of_0_is_none() -> None:

@@ -124,3 +124,13 @@ def test_a_merged_delta_has_a_greatest_length() -> None:
 
 def _entries(made: list[StreamEvent] | tuple[StreamEvent, ...] | list[Delta]) -> list[Entry]:
     return [Entry(EventId.parse(event.id), events.encode(event)) for event in made]
+
+
+def test_what_another_version_wrote_is_passed_on_as_it_is() -> None:
+    """Between deltas, which are merged on both sides of it."""
+    deltas = [Delta(id=f"1-{n}", message_id=MESSAGE_ID, ts=n, content=f"{n}") for n in range(5)]
+    entries = _entries(deltas)
+    entries[2] = Entry(EventId(1, 2), b'{"type":"applause","id":"1-2","loudness":11}')
+    first, unknown, last = merge(entries)
+    assert unknown == entries[2]
+    assert [events.decode(entry.payload).id for entry in (first, last)] == ["1-1", "1-4"]
