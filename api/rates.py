@@ -2,8 +2,8 @@
 
 The windows in Redis are those of `limits` (a sliding window, approximated by two counters). To ask for each request would
 cost a round trip each, so a process takes a twentieth of the limit at a time, and the first such part of a minute on credit:
-who stays below it costs Redis nothing. So a limit may be exceeded by a twentieth for each process; not again and again, since who was
-refused has had that.
+who stays below it costs Redis nothing. So a limit may be exceeded by a twentieth for each process; not again and again, since
+who was refused has had that.
 
 Nothing is refused or slow because Redis is away: it is asked with a deadline of `ASK_S`, and after a failure by one request
 every `AWAY_S`.
