@@ -15,7 +15,7 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": (
-        "accelerometer=(), bluetooth=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(),"
+        "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(),"
         " magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
     ),
 }
