@@ -191,7 +191,7 @@ def test_a_connection_that_is_cut_is_taken_up_when_the_page_is_looked_at(
     text = "".join(f"{number} 🦀 ähm … " for number in range(60))
     gate = f"cut {client}"
     content = chat.script([{"text": text, "chunk_size": 11, "pace": 0.003}, {"hold": gate}, {"text": "The end."}])
-    with cut_streams(chat.url, [1500]) as proxy:
+    with cut_streams(chat.url, [2500]) as proxy:
         shown = show(client, origin=proxy.url)
         shown.send(content)
         shown.expect_status("error")
