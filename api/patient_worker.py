@@ -122,11 +122,13 @@ class PatientSocket(socket.socket):
             return b""
 
     def take(self) -> bytes | None:
-        """What has come, for the main thread: empty at the client's end, None where nothing has. Raises `OSError`."""
+        """What has come, for the main thread: None where nothing has, empty where nothing more will."""
         try:
             return super().recv(_READ_BYTES)
         except BlockingIOError:
             return None
+        except OSError:
+            return b""
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         left: bytes | memoryview = data
@@ -243,10 +245,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
         self._on_readable(connection)
 
     def _on_readable(self, connection: _Connection) -> None:
-        try:
-            data = connection.sock.take()
-        except OSError:
-            data = b""
+        data = connection.sock.take()
         if data is None:
             self._watch(connection, selectors.EVENT_READ)
         elif data:
@@ -326,7 +325,11 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
         try:
             conn.is_kept_open = bool(fs.result()) if not fs.cancelled() else False
             conn.sock.flush()
-        except Exception:
+        except OSError:
+            self._close(conn)
+            return
+        except Exception:  # of the thread's: whoever asked is gone, and nobody else is to be
+            self.log.exception("a request's thread broke")
             self._close(conn)
             return
         if conn.sock.unsent_bytes:
@@ -388,10 +391,7 @@ class PatientWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn is 
         self._on_lingering(connection)
 
     def _on_lingering(self, connection: _Connection) -> None:
-        try:
-            data = connection.sock.take()
-        except OSError:
-            data = b""
+        data = connection.sock.take()
         if data is None:
             self._watch(connection, selectors.EVENT_READ)
             return

@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         1000,
         alias="CHATRELAY_MAX_CONNECTIONS",
         ge=32,
-        description="connections of one API process beside its sockets; who is silent for longest makes room",
+        description="connections of one API process beside its sockets; who was waited for longest makes room",
     )
     heartbeat_socket_s: float = Field(
         25.0, alias="CHATRELAY_SOCKET_HEARTBEAT_S", gt=0, description="seconds of silence before a socket is pinged"

@@ -14,6 +14,8 @@ from api import announcing
 from api.app import create_app
 from api.identity_provider import IdentityProvider
 from api.relay import Relay
+from dev.scripted_model import control
+from dev.scripted_model.control import ScriptedModel
 from shared import event_log
 from shared.doorbell import Doorbell, make_celery
 from shared.event_log import EventLog
@@ -22,6 +24,7 @@ from shared.settings import Settings
 from shared.store import Store
 from tests import rights
 from tests.integration.api_parts import Api, serving
+from tests.integration.worker_parts import Bench, opened_bench
 
 
 @pytest.fixture
@@ -53,3 +56,16 @@ def served(api: Api) -> Iterator[str]:
     """The address, ``127.0.0.1:<port>``, of a server that serves the API and gives its connections away."""
     with serving(api.app) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[ScriptedModel]:
+    with control.running(pace="full") as model:
+        yield model
+
+
+@pytest.fixture
+def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
+    """What a worker works with; no other process runs. The model knows no script."""
+    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
+        yield made

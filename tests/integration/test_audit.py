@@ -15,8 +15,6 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from ops.audit import Auditor, Report
 from shared import keys
 from shared.auditing import Disagreement
@@ -32,7 +30,7 @@ from shared.settings import Settings
 from shared.store import Built, StartJob, Store
 from tests.integration.command_line import run
 from tests.integration.store_parts import PATCH_LIMITS, Scene, call
-from tests.integration.worker_parts import Bench, opened_bench
+from tests.integration.worker_parts import Bench
 from worker.build import run_build
 from worker.compiler import Compiler
 from worker.turn import run_turn
@@ -455,18 +453,6 @@ def test_every_kind_is_planted_by_some_test() -> None:
 
 
 # --- a system that is well ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 def edit(path: str, value: object, op: str = "replace") -> dict[str, Any]:

@@ -8,29 +8,15 @@ from uuid import UUID
 
 import pytest
 
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from shared.batches import BatchFilter
 from shared.doorbell import RUN_BATCH, make_celery
 from shared.lifecycle import BatchStatus, MessageStatus
-from tests.integration.worker_parts import Bench, opened_bench
+from tests.integration.worker_parts import Bench
 from worker import tasks
 from worker.batches import BatchDriver
 from worker.turn import run_turn
 
 QUESTIONS = 4
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 @pytest.fixture

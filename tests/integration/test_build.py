@@ -5,21 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any, Final
 from uuid import UUID
 
 import pytest
 
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from shared import keys
 from shared.closing import close
 from shared.errors import NotBuilt, NotFound
 from shared.events import Snapshot, ToolResult
 from shared.lifecycle import ErrorCode, JobStatus, MessageKind
 from shared.records import Job
-from tests.integration.worker_parts import PATIENCE_S, Bench, eventually, opened_bench
+from tests.integration.worker_parts import PATIENCE_S, Bench, eventually
 from worker.build import MOST_REPAIRS, run_build
 from worker.compiler import Compiler
 from worker.held import Workshop
@@ -36,18 +33,6 @@ export default function Ball() {
 """
 BROKEN: Final = GOOD.replace("</AbsoluteFill>", "</AbsoluteFull>")
 FORBIDDEN: Final = 'import fs from "fs";\n' + GOOD
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +12,11 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import text
 
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from shared.errors import AlreadyFinal
 from shared.events import is_terminal
 from shared.lifecycle import ErrorCode, JobStatus
 from tests.integration.test_build import GOOD, Building, fenced, handed_over, job_of, writes
-from tests.integration.worker_parts import PATIENCE_S, Bench, eventually, opened_bench
+from tests.integration.worker_parts import PATIENCE_S, Bench, eventually
 from worker.build import run_build
 from worker.compiler import Compiler
 
@@ -32,18 +29,6 @@ fi
 exec {program} "$@"
 """
 PHASES: Final = ("checking", "bundling")
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 class GatedCompiler:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from shared.lifecycle import MemberRole, OnBusy
 from shared.patching import PatchLimits
 from shared.records import Principal, StoredCall, StoredRound
 from shared.store import WITHDRAWN, EditDocument, Effect, StartJob, SubmitLimits, Told
-from tests.integration.worker_parts import Bench, opened_bench
+from tests.integration.worker_parts import Bench
 from worker.tools import Registry, Situation
 from worker.tools.apply_json_patch import ApplyJsonPatch
 from worker.tools.generate_remotion_component import GenerateRemotionComponent
@@ -43,18 +41,6 @@ class Elsewhere:
     def prepare(self, arguments: dict[str, Any], situation: Situation) -> Effect:
         self.asked += 1
         return Told(succeeded=True, result="{}")
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 @pytest.fixture

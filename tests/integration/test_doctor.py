@@ -20,7 +20,6 @@ from sqlalchemy import Engine, text
 
 from api.relay import DATABASE_THREADS
 from dev.embedded import EmbeddedValkey
-from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from ops import doctor
 from ops.doctor import Diagnosis, State, Verdict, diagnose
@@ -35,12 +34,6 @@ from tests.integration.command_line import run
 from tests.integration.store_parts import Scene
 
 CANARY: Final = "canary-5f1e"
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
 
 
 @pytest.fixture

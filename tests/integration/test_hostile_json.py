@@ -14,11 +14,9 @@ from sqlalchemy import Engine
 from websockets.sync.client import connect
 
 from api.protocols.ai_sdk.socket import NO_FRAME
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from tests.integration.api_parts import JSON_PATCH, Api, Person, answered, everything_stored, refused
 from tests.integration.trpc_parts import line
-from tests.integration.worker_parts import Bench, opened_bench
+from tests.integration.worker_parts import Bench
 from worker.turn import run_turn
 
 CANARY: Final = "canary-7f3a"
@@ -172,18 +170,6 @@ def test_a_patch_that_is_a_trap_is_refused_and_changes_nothing(anna: Person) -> 
     now = answered(anna.get(path), 200)
     assert (now["document"], now["version"]) == (DOCUMENT, 1)
     assert answered(anna.get(f"{path}/versions"), 200)["items"] == []
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 def test_a_trap_that_the_model_sets_is_told_to_it_and_changes_nothing(bench: Bench) -> None:

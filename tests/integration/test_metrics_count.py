@@ -15,7 +15,6 @@ from sqlalchemy import text
 from api import announcing
 from api.close_codes import CloseCode
 from dev.embedded import EmbeddedValkey
-from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import engine as engine_module
 from shared import metrics, notices
@@ -37,18 +36,6 @@ from worker.turn import run_turn
 
 PACE_S: Final = 0.05
 LIMITS: Final = SubmitLimits(max_unfinished=20, max_tokens_per_day=None)
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 class Counted:

@@ -8,16 +8,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import pytest
 
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from shared.events import Usage
 from shared.lifecycle import ErrorCode
 from shared.records import Message
@@ -30,18 +27,6 @@ MOST_GROWTH_BYTES: Final = 256 * 1024 * 1024
 """What one message may take of its worker for a while, whatever its provider sends."""
 BOMB: Final = gzip.compress(b"\0" * 200_000_000, 1)
 MEGABYTE: Final = b"x" * 1_000_000
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with ExitStack() as endings:
-        yield Bench(database_url=database_url, redis_url=redis_url, model=scripted, endings=endings)
 
 
 # --- what the table is made of ----------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import pytest
 
 from api import announcing
 from dev.embedded import EmbeddedValkey
-from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import event_log
 from shared.lifecycle import OnBusy
@@ -27,12 +26,6 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "operating.md"
 LIMITS = SubmitLimits(max_unfinished=20, max_tokens_per_day=None)
 VARIES = {"ts", "timing", "usage", "createdAt", "updatedAt"}
 THE_END = "chatrelay:the-end"
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from sqlalchemy import Engine, event
 
 from benchmarks.redis_calls import RedisCalls
 from dev.embedded import EmbeddedValkey
-from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import events
 from shared.batches import BatchFilter
@@ -30,12 +29,6 @@ _LATE: Final = 2_000
 SQL_OF_A_TURN: Final = 9
 AGAIN: Final = 2
 """A message that is answered again has stored rounds and effects to be read."""
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
 
 
 @pytest.fixture

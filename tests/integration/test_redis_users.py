@@ -11,7 +11,6 @@ import pytest
 import redis
 
 from api.rates import InRedis, Rate
-from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import event_log, keys, ops_feed
 from tests.integration.worker_parts import opened_bench
@@ -23,12 +22,6 @@ from worker.turn import run_turn
 def server() -> Iterator[Valkey]:
     with Valkey.start() as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
 
 
 def connected(server: Valkey, user: str) -> AbstractContextManager[redis.Redis]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
 from dev.embedded import EmbeddedValkey
-from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import events, keys
 from shared.engine import make_engine
@@ -25,18 +24,6 @@ from shared.store import Store
 from tests.integration.worker_parts import Bench, Listener, eventually, opened_bench
 from worker.sweep import BATCH, MOST_BELLS_WAITING, Sweeper
 from worker.turn import run_turn
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 def sweeper(bench: Bench, **changed: float) -> Sweeper:

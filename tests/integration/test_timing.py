@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from api import announcing
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from shared import events, keys
 from shared.closing import close
 from shared.events import Stages, Timing
 from tests.integration.test_build import GOOD, fenced, handed_over, writes
 from tests.integration.test_turn import attempts, edit, rounds
-from tests.integration.worker_parts import Bench, Listener, eventually, opened_bench
+from tests.integration.worker_parts import Bench, Listener, eventually
 from worker.build import run_build
 from worker.compiler import Compiler
 from worker.turn import run_turn
 
 PACE_S = 0.05
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 def timing_of(bench: Bench, message_id: Any) -> Timing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -12,7 +11,6 @@ import pytest
 from sqlalchemy import text
 
 from dev.embedded import EmbeddedValkey, free_port
-from dev.scripted_model import control
 from dev.scripted_model.control import ScriptedModel
 from shared import events
 from shared.events import Delta, EventId, Snapshot, ToolResult
@@ -24,18 +22,6 @@ from tests.integration.worker_parts import Bench, eventually, opened_bench
 from tests.trace_checker import check_trace
 from worker.tools import Registry, Situation
 from worker.turn import run_turn
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 def edit(path: str, value: object, *, op: str = "replace", **fields: object) -> dict[str, Any]:

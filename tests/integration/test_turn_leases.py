@@ -7,30 +7,15 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 
 import msgspec
 import pytest
 
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
 from shared.records import Lease, StoredCall
 from shared.store import Effect, Store
-from tests.integration.worker_parts import Bench, eventually, opened_bench
+from tests.integration.worker_parts import Bench, eventually
 from worker.leases import LeaseKeeper, Stop
 from worker.tools import Registry, Situation
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 class Broken(Registry):

@@ -9,26 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from dev.child import Child, Command
 from dev.procfile import ROOT, procfile_command
-from dev.scripted_model import control
-from dev.scripted_model.control import ScriptedModel
-from tests.integration.worker_parts import PATIENCE_S, Bench, opened_bench
+from tests.integration.worker_parts import PATIENCE_S, Bench
 from worker.watch import EXIT_CODE
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedModel]:
-    with control.running(pace="full") as model:
-        yield model
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, scripted: ScriptedModel) -> Iterator[Bench]:
-    with opened_bench(database_url=database_url, redis_url=redis_url, model=scripted) as made:
-        yield made
 
 
 @contextmanager
