@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from importlib import resources
 from itertools import groupby
-from typing import Any, Final, NamedTuple, Self, overload
+from typing import Any, Final, NamedTuple, Self, TypeAlias, overload
 from uuid import UUID
 
 import msgspec
@@ -24,13 +26,15 @@ from shared import events, keys, metrics, redis_address
 from shared.errors import LogUnavailable
 from shared.events import Delta, EventId
 from shared.metrics import Tally
-from shared.redis_link import LinkDown, RedisLink, ReplyError
+from shared.redis_link import RedisLink, Reply, ReplyError
 
 RETENTION_S: Final = 3600
 MERGED_MOST_BYTES: Final = 256 * 1024
 """UTF-8 bytes of text in one delta of a replay."""
 
 _SCRIPT: Final = (resources.files("shared") / "append_event.lua").read_text()
+_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+"""What Redis calls a script by."""
 _Sentinel: Final[Any] = sentinel.Sentinel  # untyped
 _CUT_OFF: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
@@ -94,6 +98,8 @@ class Word(StrEnum):
     LOST = "lost"
 
 
+_EVALSHA: Final = "EVALSHA"
+_OK: Final = Word.OK.encode()
 _UNAVAILABLE: Final = "unavailable"
 """What the metrics call an append that was not answered."""
 
@@ -266,52 +272,53 @@ class EventLog:
         return found
 
 
+OnAnswer: TypeAlias = Callable[[Answer | None], object]
+"""Gets None where Redis could not be reached."""
+
+
 class LoopEventLog:
     """The log's append on an event loop, over a `RedisLink` that its owner starts and closes."""
 
     def __init__(self, link: RedisLink, *, retention_s: int = RETENTION_S) -> None:
         self._link = link
         self._retention_s = retention_s
-        self._sha: bytes | None = None
-        self._ok = Tally(metrics.LOG_APPENDS, Word.OK)
-        self._others = {word: Tally(metrics.LOG_APPENDS, word) for word in Word if word is not Word.OK}
+        self._tallies = {word: Tally(metrics.LOG_APPENDS, word) for word in Word}
         self._unavailable = Tally(metrics.LOG_APPENDS, _UNAVAILABLE)
         self._appended = Tally(metrics.EVENTS_APPENDED)
 
     def hand_over_counts(self) -> None:
         """Tell the metrics what was appended since the last time."""
-        for tally in (self._ok, self._appended, *self._others.values(), self._unavailable):
+        for tally in (self._appended, *self._tallies.values(), self._unavailable):
             tally.hand_over()
 
     @property
     def is_up(self) -> bool:
         return self._link.is_up
 
-    async def append(
-        self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication] = ()
-    ) -> Answer:
-        """As `EventLog.append`."""
-        arguments = _arguments(message_id, entries, also, self._retention_s)
-        name = keys.log(message_id)
-        try:
-            if self._sha is None:
-                self._sha = await self._link.send("SCRIPT", "LOAD", _SCRIPT)
-            try:
-                reply = await self._link.send("EVALSHA", self._sha, 1, name, *arguments)
-            except ReplyError as error:
-                if not str(error).startswith("NOSCRIPT"):
-                    raise
-                reply = await self._link.send("EVAL", _SCRIPT, 1, name, *arguments)
-        except (LinkDown, ReplyError) as error:
-            self._unavailable.count += 1
-            raise LogUnavailable from error
-        answer = _answer(reply)
-        if answer.word is Word.OK:
-            self._ok.count += 1
-            self._appended.count += len(entries)
+    def append(
+        self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication], on_answer: OnAnswer
+    ) -> None:
+        """As `EventLog.append`. `on_answer` is called on the loop, with None where that one raises `LogUnavailable`; at once
+        where the connection is down. It is no coroutine, since there is one for each delta.
+        """
+        command = (_EVALSHA, _SHA, 1, keys.log(message_id), *_arguments(message_id, entries, also, self._retention_s))
+        self._link.ask(partial(self._answered, command, entries, on_answer), command)
+
+    def _answered(
+        self, command: tuple[bytes | str | int, ...], entries: Sequence[Entry], on_answer: OnAnswer, reply: Reply
+    ) -> None:
+        if isinstance(reply, list):
+            answer = Answer(Word.OK, entries[-1].id) if reply[0] == _OK else _answer(reply)
+            self._tallies[answer.word].count += 1
+            if answer.word is Word.OK:
+                self._appended.count += len(entries)
+            on_answer(answer)
+        elif command[0] is _EVALSHA and isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
+            command = ("EVAL", _SCRIPT, *command[2:])  # which keeps it there for the next ones
+            self._link.ask(partial(self._answered, command, entries, on_answer), command)
         else:
-            self._others[answer.word].count += 1
-        return answer
+            self._unavailable.count += 1
+            on_answer(None)
 
 
 def merge(entries: Iterable[Entry]) -> list[Entry]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -24,6 +25,8 @@ from shared.errors import Transient
 
 Reply = Any
 OnPush = Callable[[list[Any]], None]
+OnReply = Callable[[Reply], None]
+"""Gets a command's reply, or a `ReplyError` or a `LinkDown` in its place. Raises nothing."""
 
 _pack: Final[Callable[[Any], bytes]] = hiredis.pack_command  # its stub knows tuples of one argument only
 
@@ -100,11 +103,12 @@ class RedisLink:
         self._wire: _Wire | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader()
-        self._waiting: collections.deque[tuple[float, asyncio.Future[Reply]]] = collections.deque()
+        self._waiting: collections.deque[tuple[float, OnReply]] = collections.deque()
         self._ready = False
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
 
     @property
     def is_up(self) -> bool:
@@ -112,7 +116,8 @@ class RedisLink:
 
     def start(self) -> None:
         """Begin to connect, in the background."""
-        self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="redis-link")
+        self._loop = asyncio.get_running_loop()
+        self._keeper = self._loop.create_task(self._keep(), name="redis-link")
 
     async def wait_up(self, timeout_s: float) -> bool:
         """Whether the connection stood within `timeout_s`."""
@@ -135,20 +140,24 @@ class RedisLink:
         Commands are answered in the order in which they were sent. A reply that takes longer than the deadline drops the
         connection, since everything behind it waits as well.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
-        if self._transport is None or not self._ready:
-            future.set_exception(LinkDown())
-            return future
-        now = loop.time()
-        self._waiting.append((now + self._reply_timeout_s, future))
-        self._pass_on(_pack(arguments), now)
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.ask(functools.partial(_resolve, future), arguments)
         return future
+
+    def ask(self, on_reply: OnReply, command: tuple[bytes | str | int, ...]) -> None:
+        """As `send`, for what is sent ten thousand times a second: `on_reply` is called as the reply is read, or at once
+        where the connection is down, and no future or turn of the loop is spent on it."""
+        if self._transport is None or not self._ready:
+            on_reply(LinkDown())
+            return
+        now = self._loop.time()
+        self._waiting.append((now + self._reply_timeout_s, on_reply))
+        self._pass_on(_pack(command), now)
 
     def tell(self, *arguments: bytes | str | int) -> None:
         """Write a command that RESP3 answers by a push, or not at all (SUBSCRIBE, UNSUBSCRIBE). Lost where down."""
         if self._transport is not None and self._ready:
-            self._pass_on(_pack(arguments), asyncio.get_running_loop().time())
+            self._pass_on(_pack(arguments), self._loop.time())
 
     def _pass_on(self, command: bytes, now: float) -> None:
         """Write the command now, or with others in a moment."""
@@ -163,7 +172,7 @@ class RedisLink:
             self._gathered.append(command)
         elif self._is_busy:
             self._gathered.append(command)
-            asyncio.get_running_loop().call_later(self._gather_s, self._write_gathered)
+            self._loop.call_later(self._gather_s, self._write_gathered)
         else:
             assert self._transport is not None
             self._transport.write(command)
@@ -204,16 +213,14 @@ class RedisLink:
             if not self._waiting:
                 self._drop()
                 return
-            _, future = self._waiting.popleft()
-            if future.done():
-                continue
+            _, on_reply = self._waiting.popleft()
             if isinstance(reply, hiredis.ReplyError):
-                future.set_exception(ReplyError(str(reply)))
+                on_reply(ReplyError(str(reply)))
                 if str(reply).startswith("READONLY"):  # no master any more: its name may lead to another one by now
                     self._drop()
                     return
             else:
-                future.set_result(reply)
+                on_reply(reply)
 
     def _next_reply(self) -> Any:
         try:
@@ -297,9 +304,8 @@ class RedisLink:
     async def _ask(self, *arguments: bytes | str | int) -> Reply:
         if self._transport is None:
             raise LinkDown
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
-        self._waiting.append((loop.time() + self._reply_timeout_s, future))
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._waiting.append((self._loop.time() + self._reply_timeout_s, functools.partial(_resolve, future)))
         self._transport.write(_pack(arguments))
         return await future
 
@@ -334,12 +340,20 @@ class RedisLink:
         if transport is not None:
             transport.abort()
         waiting, self._waiting = self._waiting, collections.deque()
-        for _, future in waiting:
-            if not future.done():
-                future.set_exception(LinkDown())
+        for _, on_reply in waiting:
+            on_reply(LinkDown())
         self._lost.set()
         if was_ready and self._on_down is not None:
             self._on_down()
+
+
+def _resolve(future: asyncio.Future[Reply], reply: Reply) -> None:
+    if future.done():
+        return  # whoever waited went away
+    if isinstance(reply, Exception):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
 
 
 def _collect(future: asyncio.Future[Reply]) -> None:

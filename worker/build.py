@@ -26,7 +26,7 @@ from worker.assembler import Assembler
 from worker.compiler import MAX_SOURCE_BYTES, CompileFailed, Compiler
 from worker.held import DeadlineOver, Held, Stopped, Workshop, claimed
 from worker.leases import Hold, Stop
-from worker.model import ModelRequest, ProviderFailed, read_out
+from worker.model import ModelRequest, ProviderFailed
 from worker.prompts import build_request, repair_request, source_in
 from worker.retry import pauses
 
@@ -259,19 +259,21 @@ class Build(Held):
 
     async def _read(self, request: ModelRequest, answer: _Answer) -> None:
         """The whole answer; readers are told phases, not text."""
-        async with self._workshop.streams.model.stream(request) as chunks:
-            async for data in chunks:
-                answer.take(data)
-                if answer.failure is not None:
-                    raise answer.failure
-                if answer.is_too_long:
-                    return
-                if answer.is_done:
-                    await read_out(chunks)
-                    return
-            answer.take_end()
+
+        def take(data: bytes) -> bool:
+            answer.take(data)
             if answer.failure is not None:
                 raise answer.failure
+            return answer.is_too_long or answer.is_done
+
+        async with self._workshop.streams.model.stream(request) as incoming:
+            await incoming.read(take)
+            if answer.is_done:
+                await incoming.read_out()
+            elif not answer.is_too_long:
+                answer.take_end()
+                if answer.failure is not None:
+                    raise answer.failure
 
     def _count(self, usage: Usage | None) -> None:
         if usage is not None:

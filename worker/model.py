@@ -1,16 +1,16 @@
 """The model's provider: the only importer of the openai package.
 
-The SDK keeps authentication, requests and errors; the answer's bytes are taken raw, since iterating its objects builds and
-validates a model of each chunk. Its own retries are off: they cover the time before the headers only.
+The SDK keeps authentication, requests and errors; the answer's bytes are taken raw off the connection, since iterating its
+objects builds and validates a model of each chunk. Its own retries are off: they cover the time before the headers only.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 
 import aiohttp
 import httpx2
@@ -29,6 +29,10 @@ MOST_ERROR_BYTES: Final = 64 * 1024
 """Of what a provider says about a refusal; the rest is not read."""
 MOST_EARLY_HEADS: Final = 16
 """Of those that announce an answer (RFC 9110, section 15.2) before its own."""
+_LARGE_BYTES: Final = 8 * 1024
+"""After a piece of so many bytes other streams have their turn: where more is there already, the next one does not wait."""
+_BODY: Final = "chatrelay.body"
+"""Under which a response has aiohttp's own."""
 _TOLD_OF_AN_ERROR: Final = ("content-type", "retry-after", "retry-after-ms", "x-request-id")
 
 
@@ -68,8 +72,8 @@ class Model:
         )
 
     @asynccontextmanager
-    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The answer's bytes as they come. Leaving the context closes the connection to the provider.
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Incoming]:
+        """An answer that has begun. Leaving the context closes the connection to the provider.
 
         Raises `ProviderFailed`, for whatever happens inside the context too.
         """
@@ -91,7 +95,7 @@ class Model:
         }
         try:
             async with self._client.chat.completions.with_streaming_response.create(**wire) as response:
-                yield response.http_response.aiter_raw()
+                yield Incoming(response.http_response.extensions[_BODY])
         except openai.APIStatusError as error:
             raise _of_status(error) from error
         except openai.APITimeoutError as error:
@@ -102,6 +106,8 @@ class Model:
             raise ProviderFailed(code, transient=True) from error
         except openai.APIConnectionError as error:
             raise ProviderFailed(ErrorCode.PROVIDER_UNAVAILABLE, transient=True) from error
+        except aiohttp.ServerTimeoutError as error:
+            raise ProviderFailed(ErrorCode.PROVIDER_TIMEOUT, transient=True) from error
         except (httpx2.TransportError, aiohttp.ClientError, OSError, MalformedStream) as error:
             raise ProviderFailed(ErrorCode.STREAM_BROKEN, transient=True) from error
         except ProviderLine as error:
@@ -111,6 +117,85 @@ class Model:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+Take: TypeAlias = Callable[[bytes], bool]
+"""Gets the next bytes of an answer; true where they were enough. What it raises ends the reading."""
+
+
+class Incoming:
+    """An answer that has begun. Its bytes are handed over as they are read from the connection, and no task is woken for
+    them: to pass each piece through the iterators of aiohttp, httpx and the SDK cost as much as all that is done with it."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._body = response.content
+        # None once all of it has come: the connection is another answer's then
+        self._connection: _Connection | None = response.connection and cast(Any, response.connection.protocol)
+
+    async def read(self, take: Take) -> None:
+        """Hand all that comes to `take`, until that has enough or the answer ends. Raises what broke it."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        is_taking = False
+
+        def change() -> None:
+            """Something came, or the connection ended."""
+            nonlocal is_taking
+            if is_taking or over.done():  # (to read may bring more of what had to wait, which is read below)
+                return
+            is_taking = True
+            try:
+                if self._pass_on(take):
+                    end(None)
+            except BaseException as error:
+                end(error)
+            finally:
+                is_taking = False
+
+        def end(error: BaseException | None) -> None:
+            # at once: before the next turn of the loop the connection may serve somebody else
+            self._let_go(change)
+            if error is None:
+                over.set_result(None)
+            else:
+                over.set_exception(error)
+
+        if self._connection is not None:
+            self._connection.on_change = change
+        try:
+            change()
+            await over
+        finally:
+            self._let_go(change)
+            if over.done() and not over.cancelled():
+                over.exception()  # seen, also where whoever waited for it was cancelled
+
+    async def read_out(self) -> None:
+        """What a server sends after its last line, for a moment at most, so that the connection can serve the next call.
+
+        The answer is whole: whatever goes wrong here only costs the connection.
+        """
+        try:
+            async with asyncio.timeout(READ_OUT_S):
+                await self.read(lambda _: False)
+        except (aiohttp.ClientError, OSError):
+            pass
+
+    def _pass_on(self, take: Take) -> bool:
+        """What is there; whether that was all."""
+        while data := self._body.read_nowait():
+            if take(data):
+                return True
+            if len(data) >= _LARGE_BYTES and self._connection is not None:
+                self._connection.rest()
+        if self._body.is_eof():
+            return True
+        if self._connection is None or not self._connection.connected:
+            raise aiohttp.ServerDisconnectedError
+        return False
+
+    def _let_go(self, change: Callable[[], None]) -> None:
+        if self._connection is not None and self._connection.on_change is change:
+            self._connection.on_change = None
 
 
 class _Client(openai.DefaultAioHttpClient):
@@ -144,6 +229,7 @@ class _Guarded(httpx2.AsyncBaseTransport):
             raise httpx2.RemoteProtocolError("the provider's head cannot be read", request=request) from error
         response.headers.pop("set-cookie", None)
         if response.is_success:
+            response.extensions[_BODY] = cast(Any, response.stream)._aiohttp_response
             return response
         headers = {name: response.headers[name] for name in _TOLD_OF_AN_ERROR if name in response.headers}
         packed = response.headers.get("content-encoding", "identity").lower() != "identity"
@@ -164,9 +250,16 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Connection(ResponseHandler):
-    """Given up once the server sends head after head: aiohttp takes any number of those that come before an answer's own."""
+    """Given up once the server sends head after head: aiohttp takes any number of those that come before an answer's own.
+
+    Spared for each delta: a timer of its own, and a resumption of what was not paused.
+    """
 
     _heads = 0
+    _is_resting = False
+    _heard_at = 0.0
+    on_change: Callable[[], None] | None = None
+    """Called after something came in, and at the connection's end."""
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         self._heads = self._heads + 1 if data[0].code < 200 else 0
@@ -175,6 +268,47 @@ class _Connection(ResponseHandler):
         elif self.transport is not None and not self.transport.is_closing():
             self.transport.close()
             self.set_exception(BadHttpMessage("one head after the other"))
+
+    def rest(self) -> None:
+        """Read no more before the others had their turn."""
+        if self.transport is not None and not self._is_resting:
+            self._is_resting = True
+            self.transport.pause_reading()
+            self._loop.call_soon(self._rested)
+
+    def _rested(self) -> None:
+        self._is_resting = False
+        if self.transport is not None and not self._reading_paused:
+            self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.on_change is not None:
+            self.on_change()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self.on_change is not None:
+            self.on_change()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def _reschedule_timeout(self) -> None:
+        self._heard_at = self._loop.time()
+        if self._read_timeout and self._read_timeout_handle is None:
+            self._read_timeout_handle = self._loop.call_later(self._read_timeout, self._on_read_timeout)
+
+    def _on_read_timeout(self) -> None:
+        self._read_timeout_handle = None
+        left_s = self._heard_at + (self._read_timeout or 0) - self._loop.time()
+        if left_s > 0:
+            self._read_timeout_handle = self._loop.call_later(left_s, self._on_read_timeout)
+            return
+        super()._on_read_timeout()
+        if self.on_change is not None:
+            self.on_change()
 
 
 async def _beginning(response: httpx2.Response) -> bytes:
@@ -196,19 +330,6 @@ def _took_too_long(error: BaseException) -> bool:
     while cause is not None and not isinstance(cause, aiohttp.ClientError):
         cause = cause.__cause__
     return cause is None or isinstance(cause, TimeoutError)
-
-
-async def read_out(chunks: AsyncIterator[bytes]) -> None:
-    """What a server sends after its last line, for a moment at most, so that the connection can serve the next call.
-
-    The answer is whole: whatever goes wrong here only costs the connection.
-    """
-    try:
-        async with asyncio.timeout(READ_OUT_S):
-            async for _ in chunks:
-                pass
-    except (httpx2.TransportError, aiohttp.ClientError, OSError):
-        pass
 
 
 def _of_status(error: openai.APIStatusError) -> ProviderFailed:

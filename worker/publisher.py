@@ -11,13 +11,14 @@ attempt happens outside of these.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shared import events, notices
-from shared.errors import Fenced, LogUnavailable
-from shared.event_log import Entry, LoopEventLog, Word
+from shared.errors import Fenced
+from shared.event_log import Answer, Entry, LoopEventLog, Word
 from shared.events import EventId, MessageStatusName, SnapshotReason, StreamEvent, ToolCall
 from shared.records import Lease
 from shared.transcript import with_call
@@ -25,6 +26,7 @@ from shared.transcript import with_call
 Renew = Callable[[Lease, int], Awaitable[Lease]]
 """Take an attempt above the row's and above the number given. Raises `Fenced` or `StoreUnavailable`."""
 
+_TAKEN = (Word.OK, Word.THERE)
 _MOST_ENTRIES = 64
 _RETRY_S = 0.5
 
@@ -67,7 +69,12 @@ class Publisher:
         self._waiting: list[Entry] = []  # numbered, not acknowledged
         self._unknown = 0  # how many of them were sent and not answered
         self._text: list[str] = []  # not numbered yet
-        self._pump: asyncio.Task[None] | None = None
+        self._is_sending = False
+        """Whether an append is on its way, or a new attempt."""
+        self._renewing: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._context = contextvars.copy_context()
+        """The turn's: what answers come in is the connection's."""
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0  # by `time.monotonic`: text that comes earlier waits and is merged
         self._has_delta = False
@@ -132,17 +139,15 @@ class Publisher:
 
     def start(self) -> None:
         """Send what waits without waiting for it to arrive."""
-        self._start()
+        self._send()
 
     async def settle(self) -> None:
         """Until all that was published is in the log, or it is clear that Redis is away. Raises what lost the lease."""
         while True:
-            if self._pump is None and (self._waiting or self._text):
-                self._start()
-            if (pump := self._pump) is None:
+            self._send()
+            if not await self._until_idle():
                 break
-            await asyncio.wait([pump])
-            if self._pump is None and self._waiting:  # Redis is away; the next call tries again
+            if self._waiting and not self._is_sending:  # Redis is away; the next call tries again
                 break
         if self._timer is not None:
             self._timer.cancel()
@@ -158,10 +163,10 @@ class Publisher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._pump is not None:
-            await asyncio.wait([self._pump])
+        while await self._until_idle():
+            pass
 
-    # --- the pump ------------------------------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------------------------------
 
     def _add(self, kind: type[StreamEvent], **fields: Any) -> None:
         self._number_text()
@@ -183,38 +188,92 @@ class Publisher:
                 self._number(events.Delta, {"content": piece})
 
     def _start_when_due(self) -> None:
-        if self._pump is not None or self._timer is not None or self.failure is not None:
+        if self._is_sending or self._timer is not None or self.failure is not None:
             return
         wait_s = self._not_before - time.monotonic()
         if wait_s <= 0:
-            self._start()
+            self._send()
         else:
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._start)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._send)
 
-    def _start(self) -> None:
+    def _send(self) -> None:
+        """Append the oldest events, unless some are on their way: what waits goes as these are answered."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._pump is None and self.failure is None:
-            self._pump = asyncio.get_running_loop().create_task(self._send_all())
-            self._pump.add_done_callback(self._pumped)
+        if self._is_sending or self.failure is not None:
+            return
+        try:
+            self._send_oldest()
+        except Exception as error:  # of no other message that the connection serves
+            self.failure = error
 
-    def _pumped(self, pump: asyncio.Task[None]) -> None:
-        self._pump = None
-        if not pump.cancelled() and (failure := pump.exception()) is not None:
+    def _send_oldest(self) -> None:
+        self._number_text()
+        if not self._waiting:
+            return
+        if not self._may_append():
+            self._try_later()
+            return
+        # what may have arrived is repeated as it was, so that nothing else is published beside it again
+        batch = self._waiting[: self._unknown or _MOST_ENTRIES]
+        self._unknown = len(batch)
+        self._is_sending = True
+        self._log.append(self._message_id, batch, notices.lifecycle(self.lease.project_id, batch), self._answered)
+
+    def _answered(self, answer: Answer | None) -> None:
+        self._is_sending = False
+        if answer is None:
+            self._try_later()
+        elif answer.word in _TAKEN:
+            del self._waiting[: self._unknown]
+            self._unknown = 0
+            if self.first_token_at is None:
+                self._note_first()
+            if self._waiting:
+                self._send()
+            elif self._text:
+                self._start_when_due()
+        else:
+            above = answer.last.attempt if answer.last is not None else 0
+            self._is_sending = True
+            beginning = self._begin_anew(above)
+            renewing = asyncio.get_running_loop().create_task(beginning, context=self._context.copy())
+            self._renewing = renewing
+            renewing.add_done_callback(self._renewed)
+        self._tell_idle()
+
+    def _try_later(self) -> None:
+        """Redis is away, or the lease's end is near: what waits is kept, and tried again in a while or by `settle`."""
+        self._not_before = time.monotonic() + _RETRY_S
+        self._start_when_due()
+
+    async def _begin_anew(self, above: int) -> None:
+        """The log was lost, or another attempt is in it: a new one opens with all text so far."""
+        renewed = await self._renew(self.lease, above)
+        self.open_attempt(renewed, content=self.content, tool_calls=self._tool_calls, reason="restored")
+
+    def _renewed(self, renewing: asyncio.Task[None]) -> None:
+        self._is_sending, self._renewing = False, None
+        if not renewing.cancelled() and (failure := renewing.exception()) is not None:
             self.failure = failure
-        if self._text or self._waiting:  # what came after the pump had looked, and what Redis did not take
-            self._start_when_due()
+        self._send()
+        self._tell_idle()
 
-    async def _send_all(self) -> None:
-        while (self._waiting or self._text) and self.failure is None:
-            self._number_text()
-            if not self._may_append() or not await self._send_one():
-                # kept; tried again in a while, or by settle
-                self._not_before = time.monotonic() + _RETRY_S
-                return
-            if self._text and not self._waiting and self._not_before > time.monotonic():
-                return  # `_pumped` starts the next one when it is due
+    def _tell_idle(self) -> None:
+        if self._idle is not None and not self._is_sending and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def _until_idle(self) -> bool:
+        """Until nothing is on its way for the moment; whether anything was."""
+        if not self._is_sending:
+            return False
+        self._idle = asyncio.get_running_loop().create_future()
+        try:
+            await self._idle
+        finally:
+            self._idle = None
+        return True
 
     def _note_first(self) -> None:
         now = time.monotonic()
@@ -222,25 +281,3 @@ class Publisher:
             self.first_append_at = now
         if self._has_delta:
             self.first_token_at = now
-
-    async def _send_one(self) -> bool:
-        """Append the oldest events; False where Redis is away."""
-        # what may have arrived is repeated as it was, so that nothing else is published beside it again
-        batch = self._waiting[: self._unknown or _MOST_ENTRIES]
-        self._unknown = len(batch)
-        lease = self.lease
-        try:
-            answer = await self._log.append(self._message_id, batch, notices.lifecycle(lease.project_id, batch))
-        except LogUnavailable:
-            return False
-        match answer.word:
-            case Word.OK | Word.THERE:
-                del self._waiting[: len(batch)]
-                self._unknown = 0
-                if self.first_token_at is None:
-                    self._note_first()
-            case Word.LOST | Word.STALE:
-                above = answer.last.attempt if answer.last is not None else 0
-                renewed = await self._renew(lease, above)
-                self.open_attempt(renewed, content=self.content, tool_calls=self._tool_calls, reason="restored")
-        return True

@@ -6,10 +6,10 @@ of deltas run on the worker's event loop.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import logging
 import time
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -25,10 +25,10 @@ from shared.records import Claim, Context, Ending, StoredCall, StoredRound, Tool
 from shared.store import WITHDRAWN
 from shared.store.messages import joined
 from worker import telling
-from worker.assembler import Assembler, DraftCall
+from worker.assembler import Assembler, DraftCall, Output
 from worker.held import DeadlineOver, Held, Stopped, Workshop, claimed
 from worker.leases import Hold, Stop
-from worker.model import ModelRequest, ProviderFailed, read_out
+from worker.model import ModelRequest, ProviderFailed
 from worker.prompts import conversation
 from worker.retry import pauses
 from worker.stopwatch import Stopwatch
@@ -36,8 +36,6 @@ from worker.tools import Situation, refusal
 
 _log = logging.getLogger(__name__)
 
-_LARGE_BYTES: Final = 8 * 1024
-"""After a piece of so many bytes other streams have their turn: where more is there already, the next one does not wait."""
 _SHOWN_OF_CUT: Final = 1000
 """Characters that are kept of a call's arguments which were too long."""
 
@@ -262,27 +260,30 @@ class Turn(Held):
         publisher = self.publisher
         between = "\n\n" if publisher.content else ""
         asked_at = time.monotonic()
-        async with self._workshop.streams.model.stream(request) as chunks:
-            self._stopwatch.connected(asked_at)
-            async for data in chunks:
-                for output in assembler.feed(data):
-                    publisher.text(between + output.content)
-                    between = ""
-                if len(data) >= _LARGE_BYTES:
-                    await asyncio.sleep(0)
-                for failure in (publisher.failure, assembler.failure):
-                    if failure is not None:
-                        raise failure
-                if assembler.is_too_long:
-                    return
-                if assembler.is_done:
-                    await read_out(chunks)
-                    return
-            for output in assembler.end():
-                publisher.text(between + output.content)
+
+        def show(outputs: Sequence[Output]) -> None:
+            nonlocal between
+            if outputs:
+                publisher.text(between + "".join([output.content for output in outputs]))
                 between = ""
+
+        def take(data: bytes) -> bool:
+            show(assembler.feed(data))
+            if publisher.failure is not None:
+                raise publisher.failure
             if assembler.failure is not None:
                 raise assembler.failure
+            return assembler.is_too_long or assembler.is_done
+
+        async with self._workshop.streams.model.stream(request) as answer:
+            self._stopwatch.connected(asked_at)
+            await answer.read(take)
+            if assembler.is_done:
+                await answer.read_out()
+            elif not assembler.is_too_long:
+                show(assembler.end())
+                if assembler.failure is not None:
+                    raise assembler.failure
 
     def _judge(self, answer: Assembler) -> Outcome | None:
         """What an answer that came to its end means; None: its calls are to be run."""

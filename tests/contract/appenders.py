@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, cast
 
@@ -12,6 +13,7 @@ import redis
 import uvloop
 
 from shared import event_log, events, keys
+from shared.errors import LogUnavailable
 from shared.event_log import Answer, Entry, EventLog, LoopEventLog, Publication
 from shared.events import Delta, EventId, Snapshot, Status, StreamEvent
 from shared.redis_link import RedisLink
@@ -40,8 +42,11 @@ class LoopAppender:
         return asyncio.run_coroutine_threadsafe(self._link.wait_up(WAIT_S), self._loop).result(WAIT_S + 1)
 
     def append(self, message_id: str, entries: Sequence[Entry], also: Iterable[Publication] = ()) -> Answer:
-        made = self._log.append(message_id, entries, also)
-        return asyncio.run_coroutine_threadsafe(made, self._loop).result(WAIT_S)
+        answered: Future[Answer | None] = Future()
+        self._loop.call_soon_threadsafe(self._log.append, message_id, entries, also, answered.set_result)
+        if (answer := answered.result(WAIT_S)) is None:
+            raise LogUnavailable
+        return answer
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._link.close(), self._loop).result(WAIT_S)

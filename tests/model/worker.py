@@ -48,7 +48,7 @@ STANDS_FOR = {
     TOOL_ENDED: "worker.publisher:Publisher.tool_result",
     FINALIZED: "shared.store.turns:TurnStore.finalize",
     TOLD: "shared.closing:append_ending",
-    SENT_AGAIN: "worker.publisher:Publisher._send_one",
+    SENT_AGAIN: "worker.publisher:Publisher._send_oldest",
     RENEWED: "shared.store.turns:TurnStore.begin_attempt",
     CANCEL_HEEDED: "worker.held:Held._check",
     LEASE_RENEWED: "shared.store.turns:TurnStore.renew_leases",

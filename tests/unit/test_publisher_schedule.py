@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared import events
-from shared.event_log import Answer, Entry, LoopEventLog, Publication, Word
-from shared.events import Delta, EventId
+from shared.event_log import Answer, Entry, LoopEventLog, OnAnswer, Publication, Word
+from shared.events import Delta
 from shared.records import Lease
 from shared.redis_link import RedisLink
 from worker.publisher import Publisher
@@ -24,16 +24,18 @@ class Notebook(LoopEventLog):
         self.text = ""
         self.changed = asyncio.Event()
 
-    async def append(
-        self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication] = ()
-    ) -> Answer:
-        await asyncio.sleep(0)
-        for entry in entries:
-            event = events.decode(entry.payload)
-            if isinstance(event, Delta):
-                self.text += event.content
-        self.changed.set()
-        return Answer(Word.OK, EventId(1, len(self.text)))
+    def append(
+        self, message_id: UUID | str, entries: Sequence[Entry], also: Iterable[Publication], on_answer: OnAnswer
+    ) -> None:
+        def take() -> None:
+            for entry in entries:
+                event = events.decode(entry.payload)
+                if isinstance(event, Delta):
+                    self.text += event.content
+            self.changed.set()
+            on_answer(Answer(Word.OK, entries[-1].id))
+
+        asyncio.get_running_loop().call_soon(take)
 
 
 @pytest.mark.parametrize("window_s", [0.0, 0.0004, 0.001])
