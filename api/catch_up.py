@@ -17,7 +17,7 @@ from shared import event_log, events, transcript
 from shared.errors import LogUnavailable, StoreUnavailable
 from shared.event_log import NOTHING, Entry, EventLog, Stretch
 from shared.events import EventId, Snapshot
-from shared.records import ProjectNews, ProjectState, ReaderRow, Since
+from shared.records import MessageState, ProjectNews, ProjectState, ReaderRow, Since
 
 
 class ReaderSource(Protocol):
@@ -108,7 +108,7 @@ class Decision(NamedTuple):
     verdict: Verdict
 
 
-def is_done(row: ReaderRow, after: EventId | None) -> bool:
+def is_done(row: MessageState, after: EventId | None) -> bool:
     """Whether a reader that has had `after` has had everything that there is of a final message."""
     if not row.is_final:
         return False

@@ -5,6 +5,7 @@ Pure but for `read_body`. What is refused is named by place and rule; nothing of
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime
 from typing import IO, Annotated, Any, Final, TypeVar
@@ -88,10 +89,14 @@ def parse(value: JsonValue, kind: type[T]) -> T:
         raise InvalidFields([_problem(str(error), kind)]) from None
 
 
+_fields: Final = functools.cache(msgspec.structs.fields)
+"""To look a kind's fields up takes longer than to read a query."""
+
+
 def parse_query(arguments: MultiDict[str, str], kind: type[Struct]) -> Struct:
     """The fields of `kind` out of a query; other parameters are ignored. Raises `InvalidQuery`."""
     given: dict[str, str] = {}
-    for field in msgspec.structs.fields(kind):
+    for field in _fields(kind):
         values = arguments.getlist(field.encode_name)
         if len(values) > 1:
             raise InvalidQuery([(f"/{field.encode_name}", "is given more than once")])
@@ -103,7 +108,7 @@ def parse_query(arguments: MultiDict[str, str], kind: type[Struct]) -> Struct:
         query = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidQuery([_problem(str(error), kind)]) from None
-    for field in msgspec.structs.fields(kind):
+    for field in _fields(kind):
         name = field.encode_name
         if name in given and not _is_written_so(getattr(query, field.name), given[name]):
             raise InvalidQuery([(f"/{name}", "is not one of the values allowed")])
@@ -155,7 +160,7 @@ def _problem(message: str, kind: type) -> tuple[str, str]:
 
 
 def _field_names(kind: type) -> list[str]:
-    return [field.encode_name for field in msgspec.structs.fields(kind)]
+    return [field.encode_name for field in _fields(kind)]
 
 
 # --- the path and the headers -----------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from shared.event_log import Entry
 from shared.events import EventId, StreamEvent
 from shared.lifecycle import MemberRole
 from shared.notices import ProjectEvent
-from shared.records import Principal, ReaderRow
+from shared.records import MessageState, Principal
 
 calls = Calls()
 
@@ -177,7 +177,9 @@ class SocketGuest:
         self.admission.release()
 
 
-def _target(row: ReaderRow, principal: Principal, after: EventId | None, *, may_cancel: bool = False) -> MessageTarget:
+def _target(
+    row: MessageState, principal: Principal, after: EventId | None, *, may_cancel: bool = False
+) -> MessageTarget:
     return MessageTarget(
         message_id=row.message_id,
         project_id=row.project_id,

@@ -151,23 +151,28 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that were asked to cancel so that this one goes first."""
 
 
-class ReaderRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reader of one message needs to know of its row."""
+class MessageState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a message has come."""
 
     message_id: UUID
     project_id: UUID
     status: MessageStatus
-    attempt: int
     last_event_id: EventId | None
+
+    @property
+    def is_final(self) -> bool:
+        return self.status not in (MessageStatus.PENDING, MessageStatus.BUILDING)
+
+
+class ReaderRow(MessageState, frozen=True, kw_only=True):
+    """What a reader of one message needs to know of its row."""
+
+    attempt: int
     content: str
     tool_calls: tuple[ToolCall, ...]
     """Those that were made."""
     ending: tuple[bytes, ...]
     """The encoded events of the stored ending, oldest first; empty while there is none."""
-
-    @property
-    def is_final(self) -> bool:
-        return self.status not in (MessageStatus.PENDING, MessageStatus.BUILDING)
 
 
 class ProjectState(msgspec.Struct, frozen=True, kw_only=True):

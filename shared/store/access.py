@@ -6,11 +6,26 @@ import hashlib
 import secrets
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.errors import StoreUnavailable
@@ -50,6 +65,55 @@ class RevokedToken(msgspec.Struct, frozen=True, kw_only=True):
     was_active: bool
 
 
+def _is_unnoted() -> ColumnElement[bool]:
+    noted = func.clock_timestamp() - timedelta(seconds=USE_NOTED_S)
+    return or_(Token.last_used_at.is_(None), Token.last_used_at < noted)
+
+
+def _alive() -> ColumnElement[bool]:
+    return (Token.revoked_at.is_(None)) & or_(Token.expires_at.is_(None), Token.expires_at > func.now())
+
+
+# what every request asks is built once: that costs several times what asking it does
+_sha256 = bindparam("sha256", type_=LargeBinary())
+_AUTHENTICATE: Final = (
+    select(User.id, User.name, Token.scopes, _is_unnoted().label("is_unnoted"))
+    .join(User, User.id == Token.user_id)
+    .where(Token.sha256 == _sha256, Token.issuer.is_(None), _alive())
+)
+_SEEN_JWT: Final = (
+    select(
+        User.id,
+        User.name,
+        Token.scopes,
+        Token.issuer,
+        _alive().label("is_alive"),
+        _is_unnoted().label("is_unnoted"),
+    )
+    .join(User, User.id == Token.user_id)
+    .where(Token.sha256 == _sha256)
+)
+_REDEEM: Final = (
+    select(
+        Ticket.single_use,
+        Ticket.token_sha256,
+        User.id,
+        User.name,
+        Token.scopes,
+        _is_unnoted().label("is_unnoted"),
+    )
+    .join(User, User.id == Ticket.user_id)
+    .join(Token, Token.sha256 == Ticket.token_sha256)
+    .where(
+        Ticket.sha256 == _sha256,
+        Ticket.path == bindparam("path", type_=Text()),
+        Ticket.expires_at > func.now(),
+        _alive(),
+    )
+    .with_for_update(of=Ticket)
+)
+
+
 def digest(secret: str) -> bytes:
     """What is stored of a token or ticket: they are 256 random bits, so that one round of SHA-256 is enough."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
@@ -60,11 +124,7 @@ class AccessStore(Transactions):
         """The token's user and its digest; None for one that is unknown, revoked or expired, and for any JWT."""
         sha256 = digest(token)
         with self._statement() as connection:
-            row = connection.execute(
-                select(User.id, User.name, Token.scopes, _is_unnoted().label("is_unnoted"))
-                .join(User, User.id == Token.user_id)
-                .where(Token.sha256 == sha256, Token.issuer.is_(None), _alive())
-            ).one_or_none()
+            row = connection.execute(_AUTHENTICATE, {"sha256": sha256}).one_or_none()
         if row is None:
             return None
         if row.is_unnoted:
@@ -78,18 +138,7 @@ class AccessStore(Transactions):
         """
         sha256 = digest(token)
         with self._statement() as connection:
-            row = connection.execute(
-                select(
-                    User.id,
-                    User.name,
-                    Token.scopes,
-                    Token.issuer,
-                    _alive().label("is_alive"),
-                    _is_unnoted().label("is_unnoted"),
-                )
-                .join(User, User.id == Token.user_id)
-                .where(Token.sha256 == sha256)
-            ).one_or_none()
+            row = connection.execute(_SEEN_JWT, {"sha256": sha256}).one_or_none()
         said = (identity.user, identity.scopes, identity.issuer)
         if row is None or (row.name, frozenset(row.scopes), row.issuer) != said:
             user_id, is_alive, is_unnoted = self._remember_jwt(sha256, identity)
@@ -278,20 +327,7 @@ class AccessStore(Transactions):
         Of two that race for a single use, one gets it.
         """
         with self._transaction() as connection:
-            row = connection.execute(
-                select(
-                    Ticket.single_use,
-                    Ticket.token_sha256,
-                    User.id,
-                    User.name,
-                    Token.scopes,
-                    _is_unnoted().label("is_unnoted"),
-                )
-                .join(User, User.id == Ticket.user_id)
-                .join(Token, Token.sha256 == Ticket.token_sha256)
-                .where(Ticket.sha256 == digest(ticket), Ticket.path == path, Ticket.expires_at > func.now(), _alive())
-                .with_for_update(of=Ticket)
-            ).one_or_none()
+            row = connection.execute(_REDEEM, {"sha256": digest(ticket), "path": path}).one_or_none()
             if row is None:
                 return None
             if row.single_use:
@@ -307,17 +343,8 @@ def _is_one_of(key: Any, some: Select[Any]) -> ColumnElement[bool]:
     return found
 
 
-def _is_unnoted() -> ColumnElement[bool]:
-    noted = func.clock_timestamp() - timedelta(seconds=USE_NOTED_S)
-    return or_(Token.last_used_at.is_(None), Token.last_used_at < noted)
-
-
 def _state() -> ColumnElement[str]:
     return case((Token.revoked_at.is_not(None), "revoked"), (Token.expires_at <= func.now(), "expired"), else_="active")
-
-
-def _alive() -> ColumnElement[bool]:
-    return (Token.revoked_at.is_(None)) & or_(Token.expires_at.is_(None), Token.expires_at > func.now())
 
 
 def ensure_user(connection: Connection, name: str) -> UUID:

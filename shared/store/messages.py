@@ -38,7 +38,7 @@ from shared.errors import (
 from shared.events import EventId
 from shared.lifecycle import FINAL, UNFINISHED, ItemState, JobStatus, MessageKind, MessageStatus, OnBusy, Role
 from shared.models import BatchItem, IdempotencyKey, Member, Message, Project, User
-from shared.records import Cancelling, Principal, ReaderRow, StoredRound, Submitted
+from shared.records import Cancelling, MessageState, Principal, ReaderRow, StoredRound, Submitted
 from shared.records import Message as MessageRecord
 from shared.store.job_rows import write_job
 from shared.store.projects import EDITORS, lock_project, role_in
@@ -71,6 +71,16 @@ _UNFINISHED: Final = (
     .select_from(Message)
     # what a batch does is on nobody's account
     .where(Message.author_id == _user, Message.status.in_(UNFINISHED), Message.batch_id.is_(None))
+)
+_STATE: Final[tuple[Any, ...]] = (Message.id, Message.project_id, Message.status, Message.last_event_id)
+_SEEN_BY_READER: Final = (
+    select(*_STATE, Member.role)
+    .select_from(Message)
+    .join(Member, Member.project_id == Message.project_id)
+    .where(Message.id == bindparam("message", type_=Uuid()), Member.user_id == _user)
+)
+_READER_ROWS: Final = select(*_STATE, Message.attempt, Message.content, Message.ending).where(
+    Message.id.in_(bindparam("messages", type_=Uuid(), expanding=True))
 )
 _TAKE_NUMBER: Final = update(Project).where(Project.id == bindparam("project", type_=Uuid()))
 _PUT_BACK: Final = (
@@ -239,11 +249,13 @@ class MessageStore(Transactions):
             page = message_records(connection, rows)
         return page, shown[-1] if len(found) > count else None
 
-    def message_for_reader(self, principal: Principal, message_id: UUID) -> tuple[ReaderRow, bool]:
-        """What a socket on this message starts from, and whether the user may also cancel it. Raises `NotFound`."""
-        with self._moment() as connection:
-            seen = _seen(connection, principal, message_id, Member.role)
-            return _reader_rows(connection, [message_id])[message_id], seen.role in EDITORS
+    def message_for_reader(self, principal: Principal, message_id: UUID) -> tuple[MessageState, bool]:
+        """How far the message has come, and whether the user may also cancel it. Raises `NotFound`."""
+        with self._statement() as connection:
+            seen = connection.execute(_SEEN_BY_READER, {"message": message_id, "user": principal.user_id}).one_or_none()
+        if seen is None:
+            raise NotFound
+        return _state(seen), seen.role in EDITORS
 
     def reader_rows(self, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow]:
         """What readers that were let in need of these rows; a deleted one is missing."""
@@ -484,28 +496,25 @@ def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> 
 
 
 def _reader_rows(connection: Connection, message_ids: Sequence[UUID]) -> dict[UUID, ReaderRow]:
-    rows = connection.execute(
-        select(
-            Message.id,
-            Message.project_id,
-            Message.status,
-            Message.attempt,
-            Message.last_event_id,
-            Message.content,
-            Message.ending,
-        ).where(Message.id.in_(message_ids))
-    ).all()
+    rows = connection.execute(_READER_ROWS, {"messages": list(message_ids)}).all()
     calls = made_calls(connection, [row.id for row in rows if row.attempt])
     return {
         row.id: ReaderRow(
-            message_id=row.id,
-            project_id=row.project_id,
-            status=row.status,
+            **msgspec.structs.asdict(_state(row)),
             attempt=row.attempt,
-            last_event_id=None if row.last_event_id is None else EventId.parse(row.last_event_id),
             content=row.content,
             tool_calls=calls.get(row.id, ()),
             ending=tuple(row.ending or ()),
         )
         for row in rows
     }
+
+
+def _state(row: Any) -> MessageState:
+    """Of a row with `_STATE`."""
+    return MessageState(
+        message_id=row.id,
+        project_id=row.project_id,
+        status=row.status,
+        last_event_id=None if row.last_event_id is None else EventId.parse(row.last_event_id),
+    )

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, case, func, select
+from sqlalchemy import Connection, Row, Uuid, and_, bindparam, case, func, select
 
 from shared.events import Timing, ToolCall, Usage, shown_arguments
 from shared.lifecycle import FINAL, ErrorCode, MessageStatus, Role
@@ -66,6 +66,22 @@ MESSAGE_BYTES: Final[Any] = (
     .scalar_subquery()
 ).label("size")
 """About how many bytes a message is shown in: its text and the calls that were made."""
+
+
+# built once, as in `turn_statements`
+_messages = bindparam("messages", type_=Uuid(), expanding=True)
+_ROUNDS: Final = (
+    select(Round.message_id, Round.round, Round.text, Round.calls, Round.document_version, Round.usage)
+    .join(Message, and_(Message.id == Round.message_id, Message.run == Round.run))
+    .where(Round.message_id.in_(_messages))
+    .order_by(Round.message_id, Round.round)
+)
+_LEDGER: Final = (
+    select(LedgerEntry.__table__)
+    .join(Message, and_(Message.id == LedgerEntry.message_id, Message.run == LedgerEntry.run))
+    .where(LedgerEntry.message_id.in_(_messages))
+    .order_by(LedgerEntry.message_id, LedgerEntry.round, LedgerEntry.index)
+)
 
 
 def fitting(sizes: Iterable[int], max_bytes: int) -> int:
@@ -151,13 +167,7 @@ def ledger(connection: Connection, message_ids: Collection[UUID]) -> dict[UUID, 
     """What the present run of each message has made, in order."""
     found: dict[UUID, list[ToolEffect]] = defaultdict(list)
     if message_ids:
-        entries = connection.execute(
-            select(LedgerEntry.__table__)
-            .join(Message, and_(Message.id == LedgerEntry.message_id, Message.run == LedgerEntry.run))
-            .where(LedgerEntry.message_id.in_(message_ids))
-            .order_by(LedgerEntry.message_id, LedgerEntry.round, LedgerEntry.index)
-        )
-        for entry in entries:
+        for entry in connection.execute(_LEDGER, {"messages": list(message_ids)}):
             found[entry.message_id].append(tool_effect(entry))
     return found
 
@@ -182,13 +192,7 @@ def stored_rounds(connection: Connection, message_ids: Collection[UUID]) -> dict
     """The stored rounds of each message's present run, in order."""
     found: dict[UUID, list[StoredRound]] = defaultdict(list)
     if message_ids:
-        rows = connection.execute(
-            select(Round.message_id, Round.round, Round.text, Round.calls, Round.document_version, Round.usage)
-            .join(Message, and_(Message.id == Round.message_id, Message.run == Round.run))
-            .where(Round.message_id.in_(message_ids))
-            .order_by(Round.message_id, Round.round)
-        )
-        for row in rows:
+        for row in connection.execute(_ROUNDS, {"messages": list(message_ids)}):
             found[row.message_id].append(
                 StoredRound(
                     round=row.round,
