@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import Final
+from uuid import UUID
 
 from shared import metrics
 from shared.errors import StoreUnavailable
@@ -98,6 +99,8 @@ class LeaseKeeper:
         self._loop_silent_s = loop_silent_s
         self._holds: dict[str, Hold] = {}
         """By their claims."""
+        self._newest: dict[UUID, Hold] = {}
+        """By their messages."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
@@ -141,10 +144,10 @@ class LeaseKeeper:
         """Keep the lease while the context lasts. `claimed_at`: `time.monotonic` before the claim was sent."""
         hold = Hold(lease, claimed_at + self._lease_s)
         with self._lock:
-            before = [held for held in self._holds.values() if held.message_id == lease.message_id]
-            self._holds[lease.owner] = hold
+            older = self._newest.get(lease.message_id)
+            self._newest[lease.message_id] = self._holds[lease.owner] = hold
             metrics.RUNNING.set(len(self._holds))
-        for older in before:  # its lease ran out, and this very process took the message again
+        if older is not None:  # its lease ran out, and this very process took the message again
             older.ask_to_stop(Stop.LOST)
         if self._draining:
             hold.ask_to_stop(Stop.DRAIN)
@@ -155,6 +158,8 @@ class LeaseKeeper:
         finally:
             with self._lock:
                 del self._holds[lease.owner]
+                if self._newest[lease.message_id] is hold:
+                    del self._newest[lease.message_id]
                 metrics.RUNNING.set(len(self._holds))
 
     def _all(self) -> list[Hold]:

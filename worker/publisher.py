@@ -18,7 +18,7 @@ from typing import Any
 
 from shared import events, notices
 from shared.errors import Fenced
-from shared.event_log import Answer, Entry, LoopEventLog, Word
+from shared.event_log import Answer, Entry, LoopEventLog, Publication, Word
 from shared.events import EventId, MessageStatusName, SnapshotReason, StreamEvent, ToolCall
 from shared.records import Lease
 from shared.transcript import with_call
@@ -69,6 +69,7 @@ class Publisher:
         self._waiting: list[Entry] = []  # numbered, not acknowledged
         self._unknown = 0  # how many of them were sent and not answered
         self._text: list[str] = []  # not numbered yet
+        self._beside: list[Publication] = []
         self._is_sending = False
         """Whether an append is on its way, or a new attempt."""
         self._renewing: asyncio.Task[None] | None = None
@@ -136,6 +137,10 @@ class Publisher:
         self._content = [content] if content else []
         self._tool_calls = tool_calls
         self._add(events.Snapshot, content=content, status=self._status, tool_calls=tool_calls, reason=reason)
+
+    def beside(self, publication: Publication) -> None:
+        """Publish this together with the next append. Best effort: an append that was lost may take it along."""
+        self._beside.append(publication)
 
     def start(self) -> None:
         """Send what waits without waiting for it to arrive."""
@@ -219,13 +224,17 @@ class Publisher:
         batch = self._waiting[: self._unknown or _MOST_ENTRIES]
         self._unknown = len(batch)
         self._is_sending = True
-        self._log.append(self._message_id, batch, notices.lifecycle(self.lease.project_id, batch), self._answered)
+        also = notices.lifecycle(self.lease.project_id, batch)
+        if self._beside:
+            also += self._beside
+        self._log.append(self._message_id, batch, also, self._answered)
 
     def _answered(self, answer: Answer | None) -> None:
         self._is_sending = False
         if answer is None:
             self._try_later()
         elif answer.word in _TAKEN:
+            self._beside.clear()
             del self._waiting[: self._unknown]
             self._unknown = 0
             if self.first_token_at is None:

@@ -127,19 +127,18 @@ class Turn(Held):
     def open(self) -> None:
         """Tell readers that somebody writes: a snapshot where it is not the first turn, and that the model thinks."""
 
-        async def work() -> None:
+        started, calls = notices.started(self._claim.lease, self._claim.model), self._shown_calls()
+
+        def tell() -> None:
             if self._claim.lease.attempt > 1:
                 self.publisher.open_attempt(
-                    self._claim.lease,
-                    content=self._claim.content,
-                    tool_calls=self._shown_calls(),
-                    reason="attempt",
+                    self._claim.lease, content=self._claim.content, tool_calls=calls, reason="attempt"
                 )
+            self.publisher.beside(started)
             self.publisher.status("thinking")
             self.publisher.start()
 
-        self._workshop.streams.run(work())
-        self._announce()
+        self._workshop.streams.call(tell)
 
     def converse(self) -> Outcome:
         """Rounds of the model and its tools until it has nothing more to call, or a component is to be built.
@@ -431,9 +430,6 @@ class Turn(Held):
         if self._claim.first_token_ms is not None:
             return self._claim.first_token_ms
         return self._stopwatch.first_token_ms()
-
-    def _announce(self) -> None:
-        self._publish(notices.started(self._claim.lease, self._claim.model))
 
 
 def _is_empty(answer: Assembler) -> bool:

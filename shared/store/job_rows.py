@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from shared.lifecycle import JobStatus
 from shared.models import ComponentJob, LedgerEntry
-from shared.records import BuiltComponent, Job, Lease
-from shared.store import turn_statements as statements
+from shared.records import Job, Lease
 
 OPEN: Final = (JobStatus.PENDING, JobStatus.BUILDING)
 
@@ -75,12 +74,6 @@ def has_job(connection: Connection, lease: Lease) -> bool:
         ).first()
         is not None
     )
-
-
-def built_components(connection: Connection, project_id: UUID) -> tuple[BuiltComponent, ...]:
-    """The newest that were built, newest first, with the beginning of their descriptions."""
-    rows = connection.execute(statements.COMPONENTS, {"project": project_id})
-    return tuple(BuiltComponent(id=row.id, name=row.name, description=row.description) for row in rows)
 
 
 def write_job(connection: Connection, job_id: UUID, **values: Any) -> Job | None:

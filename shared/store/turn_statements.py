@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Integer, Interval, Text, Uuid, and_, bindparam, case, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from shared.lifecycle import JobStatus, MessageStatus, Role
@@ -31,7 +32,11 @@ _IS_FIRST: Final = or_(
         _earlier.batch_id.is_(None),
     ),
 )
-"""It waits for nobody, or nobody that is pending, but for a batch's, stands before it in its project."""
+"""It waits for nobody, or nobody that is pending, but for a batch's, stands before it in its project.
+
+Where somebody was put in front while a claim waited for the row, the claim's look at the queue is older than the row, and has
+the row itself at its old place, in front of the new one: so it is not taken.
+"""
 
 CLAIMABLE: Final = and_(
     Message.status == MessageStatus.PENDING,
@@ -53,7 +58,10 @@ CLAIM: Final = (
     update(Message)
     .where(
         Message.id == _message,
-        or_(and_(Message.tries < bindparam("max_tries", type_=Integer()), CLAIMABLE), Message.lease_owner == _owner),
+        or_(
+            and_(Message.tries < bindparam("max_tries", type_=Integer()), CLAIMABLE),
+            Message.lease_owner == _owner,
+        ),
     )
     .values(
         attempt=case((Message.lease_owner == _owner, Message.attempt), else_=Message.attempt + 1),
@@ -75,18 +83,6 @@ CLAIM: Final = (
         func.extract("epoch", func.clock_timestamp() - Message.enqueued_at).label("enqueued_age_s"),
     )
 )
-STANDS_FIRST: Final = select(_IS_FIRST).where(Message.id == _message)
-
-_asked = aliased(Message)
-ASKED: Final = (
-    select(Project.document, Project.version, Project.schema, Message.reply_to, _asked.content)
-    .select_from(Message)
-    .join(Project, Project.id == Message.project_id)
-    .join(_asked, _asked.id == Message.reply_to)
-    .where(Message.id == _message, Message.project_id == _project)
-)
-"""What a message answers, and the project as it is now."""
-
 MAY_ACT: Final = select(
     exists().where(
         Message.id == _message,
@@ -97,14 +93,14 @@ MAY_ACT: Final = select(
 )
 """Whether who asked, or asked again, may still change the project."""
 
-_question, _answer = aliased(Message), aliased(Message)
+_question, _answer, _answered = aliased(Message), aliased(Message), aliased(Message)
 _newest = (
     select(_question.id, _question.content.label("question"), _answer.content.label("answer"))
     .join(_answer, _answer.reply_to == _question.id)
     .where(
         _question.project_id == _project,
         _question.role == Role.USER,
-        _question.id < bindparam("before", type_=Uuid()),
+        _question.id < select(_answered.reply_to).where(_answered.id == _message).scalar_subquery(),
         _answer.status != MessageStatus.PENDING,
     )
     .order_by(_question.id.desc())
@@ -113,23 +109,42 @@ _newest = (
 )
 _tokens = (func.char_length(_newest.c.question) + func.char_length(_newest.c.answer)) // 4
 _counted = select(_newest, func.sum(_tokens).over(order_by=_newest.c.id.desc()).label("tokens")).subquery()
-PAIRS: Final = (
-    select(_counted.c.question, _counted.c.answer)
-    .where(_counted.c.tokens <= bindparam("max_tokens", type_=Integer()))
-    .order_by(_counted.c.id.desc())
+_pair = func.json_build_array(_counted.c.question, _counted.c.answer)
+_PAIRS: Final = select(func.json_agg(aggregate_order_by(_pair, _counted.c.id.desc()))).where(
+    _counted.c.tokens <= bindparam("max_tokens", type_=Integer())
 )
-"""The newest questions that were asked before one, with their answers, as far as they fit.
+"""The newest questions that were asked before one, with their answers, as far as they fit, newest first.
 
 An answer may have a megabyte: what does not fit is not fetched.
 """
 
-COMPONENTS: Final = (
+_built = (
     select(ComponentJob.id, ComponentJob.name, func.left(ComponentJob.effect_description, 200).label("description"))
     .where(ComponentJob.project_id == _project, ComponentJob.status == JobStatus.SUCCESS)
     .order_by(ComponentJob.id.desc())
     .limit(_MOST_COMPONENTS)
+    .subquery()
 )
-"""The newest that were built, with the beginning of their descriptions."""
+_component = func.json_build_array(_built.c.id, _built.c.name, _built.c.description)
+_COMPONENTS: Final = select(func.json_agg(aggregate_order_by(_component, _built.c.id.desc())))
+"""The newest that were built, newest first, with the beginning of their descriptions."""
+
+_asked = aliased(Message)
+CONTEXT: Final = (
+    select(
+        Project.document,
+        Project.version,
+        Project.schema,
+        _asked.content,
+        _PAIRS.scalar_subquery().label("pairs"),
+        _COMPONENTS.scalar_subquery().label("components"),
+    )
+    .select_from(Message)
+    .join(Project, Project.id == Message.project_id)
+    .join(_asked, _asked.id == Message.reply_to)
+    .where(Message.id == _message, Message.project_id == _project)
+)
+"""What a message answers, what was said before it, and the project as it is now: as of one moment, for one round trip."""
 
 CLOCKS: Final = (
     func.extract("epoch", func.clock_timestamp()).op("*")(1000).label("now_ms"),

@@ -23,6 +23,7 @@ from shared.models import LedgerEntry, Message, Project, Round
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded, ending_events, kind_of, status_of
 from shared.patching import PatchLimits
 from shared.records import (
+    BuiltComponent,
     Claim,
     Context,
     DocumentChange,
@@ -37,7 +38,7 @@ from shared.records import (
     ToolEffect,
 )
 from shared.store import turn_statements as statements
-from shared.store.job_rows import built_components, end_open_job, has_job, start_job, write_job
+from shared.store.job_rows import end_open_job, has_job, start_job, write_job
 from shared.store.projects import change_document
 from shared.store.rows import ledger, stored_rounds, tool_effect
 from shared.store.transactions import Transactions
@@ -83,23 +84,13 @@ WITHDRAWN: Final = "Whoever asked for this answer may not change the project any
 """What the model and readers are told of a call that nobody's right covers."""
 
 
-class _OutOfTurn(Exception):
-    """Somebody else goes first."""
-
-
 class TurnStore(Transactions):
     def claim(self, message_id: UUID, owner: str, *, lease_s: float, max_tries: int) -> Claim | None:
         """Take the message, under a new attempt; None where there is nothing to take.
 
         `owner` names this one claim. Safe to repeat under it: what it took before is answered again.
         """
-        try:
-            return self._claim(message_id, owner, lease_s=lease_s, max_tries=max_tries)
-        except _OutOfTurn:
-            return None
-
-    def _claim(self, message_id: UUID, owner: str, *, lease_s: float, max_tries: int) -> Claim | None:
-        with self._transaction() as connection:
+        with self._statement() as connection:
             row = connection.execute(
                 statements.CLAIM,
                 {
@@ -109,14 +100,12 @@ class TurnStore(Transactions):
                     "max_tries": max_tries,
                 },
             ).one_or_none()
-            if row is None:
-                return None
-            if not connection.execute(statements.STANDS_FIRST, {"message": message_id}).scalar_one():
-                # somebody was put in front while the update waited for the row: its own look at the queue was older
-                raise _OutOfTurn
-            rounds: Sequence[StoredRound] = ()
-            effects: Sequence[ToolEffect] = ()
-            if row.attempt > 1:
+        if row is None:
+            return None
+        rounds: Sequence[StoredRound] = ()
+        effects: Sequence[ToolEffect] = ()
+        if row.attempt > 1:  # nobody else writes these any more
+            with self._moment() as connection:
                 rounds = stored_rounds(connection, [message_id])[message_id]
                 effects = ledger(connection, [message_id])[message_id]
         return Claim(
@@ -212,28 +201,27 @@ class TurnStore(Transactions):
 
     def context(self, lease: Lease, *, max_tokens: int) -> Context:
         """The project as it is now, and the newest of the messages that were answered before this one."""
-        with self._moment() as connection:
+        with self._statement() as connection:
             asked = connection.execute(
-                statements.ASKED, {"message": lease.message_id, "project": lease.project_id}
+                statements.CONTEXT,
+                {"message": lease.message_id, "project": lease.project_id, "max_tokens": max_tokens},
             ).one_or_none()
-            if asked is None:
-                raise Fenced
-            pairs = connection.execute(
-                statements.PAIRS,
-                {"project": lease.project_id, "before": asked.reply_to, "max_tokens": max_tokens},
-            )
-            history = [HistoryMessage(role=Role.USER, content=asked.content)]
-            for pair in pairs:
-                if pair.answer:
-                    history.append(HistoryMessage(role=Role.ASSISTANT, content=pair.answer))
-                history.append(HistoryMessage(role=Role.USER, content=pair.question))
-            components = built_components(connection, lease.project_id)
+        if asked is None:
+            raise Fenced
+        history = [HistoryMessage(role=Role.USER, content=asked.content)]
+        for question, answer in asked.pairs or ():
+            if answer:
+                history.append(HistoryMessage(role=Role.ASSISTANT, content=answer))
+            history.append(HistoryMessage(role=Role.USER, content=question))
         return Context(
             document=asked.document,
             version=asked.version,
             schema=asked.schema,
             history=tuple(reversed(history)),
-            components=components,
+            components=tuple(
+                BuiltComponent(id=UUID(id_), name=name, description=description)
+                for id_, name, description in asked.components or ()
+            ),
         )
 
     def store_round(

@@ -144,6 +144,15 @@ class Scene:
             connection.execute(text(statement), parameters)
 
 
+def waiting_for_a_lock(engine: Engine) -> int:
+    """Sessions of this database that wait for a lock."""
+    with engine.connect() as connection:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return int(connection.execute(text(waiting)).scalar_one())
+
+
 def call(lease: Lease, round_: int = 0, index: int = 0) -> StoredCall:
     """A tool call with the id that it has for ever."""
     return StoredCall(

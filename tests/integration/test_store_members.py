@@ -13,7 +13,7 @@ from shared.errors import Forbidden, LastOwner, NotFound, TooManyMembers
 from shared.lifecycle import MemberRole
 from shared.records import Membership, Principal
 from shared.store import Store
-from tests.integration.store_parts import LIMITS, PATCH_LIMITS, Scene, errors_of, together
+from tests.integration.store_parts import LIMITS, PATCH_LIMITS, Scene, errors_of, together, waiting_for_a_lock
 from tests.people import eventually
 
 OWNER, EDITOR, VIEWER = MemberRole.OWNER, MemberRole.EDITOR, MemberRole.VIEWER
@@ -177,19 +177,10 @@ def test_a_write_that_waited_for_a_change_of_members_is_held_to_it(scene: Scene,
         changing.execute(text(f"{change} WHERE project_id = :project AND user_id = :user"), ids)
         thread = threading.Thread(target=lambda: results.extend(together(*writes)))
         thread.start()
-        eventually(lambda: _waiting(engine) == len(writes))
+        eventually(lambda: waiting_for_a_lock(engine) == len(writes))
     thread.join()
     assert [type(result) for result in results] == [NotFound if how == "removed" else Forbidden] * len(writes)
     assert scene.count("document_versions") == scene.count("messages") == 0
-
-
-def _waiting(engine: Engine) -> int:
-    """Sessions of this database that wait for a lock."""
-    with engine.connect() as connection:
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return int(connection.execute(text(waiting)).scalar_one())
 
 
 def test_as_many_readers_as_a_web_process_has_are_asked_about_at_once(scene: Scene) -> None:

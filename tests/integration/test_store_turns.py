@@ -6,12 +6,13 @@ import itertools
 import random
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, text
 
 from shared import events
 from shared.errors import Fenced
@@ -19,7 +20,7 @@ from shared.events import EventId, Finalized
 from shared.lifecycle import MOVES, ErrorCode, MessageKind, MessageStatus, OnBusy, Role
 from shared.outcomes import Cancelled, Failed, HandedOver, Outcome, Succeeded
 from shared.records import Claim, Lease, ToolEffect
-from shared.store import EditDocument, Store, Told
+from shared.store import EditDocument, Store, Told, turn_statements
 from tests.integration.store_parts import (
     LEASE_S,
     LIMITS,
@@ -30,6 +31,7 @@ from tests.integration.store_parts import (
     call,
     errors_of,
     together,
+    waiting_for_a_lock,
 )
 
 
@@ -50,6 +52,23 @@ def test_a_claim_takes_the_message_under_the_next_attempt(scene: Scene) -> None:
     assert 0 <= claim.run_age_s <= claim.enqueued_age_s
     row = scene.row(message_id)
     assert (row["attempt"], row["lease_owner"], row["status"]) == (1, "worker-a", "pending")
+
+
+@pytest.mark.parametrize("on_busy", [OnBusy.QUEUE, OnBusy.PARALLEL])
+def test_who_is_put_in_front_while_a_claim_waits_for_the_row_goes_first(scene: Scene, on_busy: OnBusy) -> None:
+    """But for a message that waits for nobody. The claim's look at the queue is older than the row that it gets."""
+    message_id, newcomer = scene.message(on_busy=on_busy), scene.message()
+    with ThreadPoolExecutor(1) as pool:
+        with scene.engine.begin() as connection:
+            for id_, number in ((newcomer, 0), (message_id, 2)):
+                connection.execute(
+                    text("UPDATE messages SET queue_number = :number WHERE id = :id"), {"id": id_, "number": number}
+                )
+            claim = pool.submit(scene.claim, message_id)
+            while not waiting_for_a_lock(scene.engine):
+                assert not claim.done()
+        assert (claim.result() is None) == (on_busy is OnBusy.QUEUE)
+    scene.claimed(newcomer)
 
 
 def test_what_is_held_is_not_taken_again(scene: Scene) -> None:
@@ -561,18 +580,11 @@ def test_of_a_long_conversation_only_what_fits_is_fetched(scene: Scene) -> None:
     for number in range(6):
         scene.finalize(scene.claimed(scene.message(content=str(number) * 40)), Succeeded(content="x" * 40))
     lease = scene.claimed(scene.message(content="mine"))
-    fetched: list[int] = []
-
-    def note(connection: object, cursor: Any, statement: str, *_: object) -> None:
-        if ".content AS question" in statement:
-            fetched.append(cursor.rowcount)
-
-    event.listen(scene.engine, "after_cursor_execute", note)
-    try:
-        context = scene.store.context(lease, max_tokens=45)
-    finally:
-        event.remove(scene.engine, "after_cursor_execute", note)
-    assert (len(context.history), fetched) == (5, [2])
+    asked = {"message": lease.message_id, "project": lease.project_id, "max_tokens": 45}
+    with scene.engine.connect() as connection:
+        fetched = connection.execute(turn_statements.CONTEXT, asked).one().pairs
+    assert fetched == [["5" * 40, "x" * 40], ["4" * 40, "x" * 40]]
+    assert len(scene.store.context(lease, max_tokens=45).history) == 5
 
 
 def test_a_retried_message_sees_only_what_stands_before_it(scene: Scene) -> None:
