@@ -21,13 +21,12 @@ _log = logging.getLogger(__name__)
 
 
 def publish(log: EventLog, publications: Iterable[Publication]) -> bool:
-    """Publish in order; False, and no more is tried, where Redis is away."""
-    for publication in publications:
-        try:
-            log.publish(publication)
-        except LogUnavailable:
-            _log.warning("not published on %s: Redis is away", publication.channel)
-            return False
+    """Publish in order; False where Redis is away."""
+    try:
+        log.publish(*publications)
+    except LogUnavailable:
+        _log.warning("notices were not published: Redis is away")
+        return False
     return True
 
 

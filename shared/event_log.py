@@ -190,10 +190,13 @@ class EventLog:
             metrics.EVENTS_APPENDED.add(by=len(entries))
         return answer
 
-    def publish(self, publication: Publication) -> None:
-        """Publish what belongs to no message's log. Raises `LogUnavailable`."""
+    def publish(self, *publications: Publication) -> None:
+        """Publish what belongs to no message's log, in order and one round trip. Raises `LogUnavailable`."""
         try:
-            self._client.publish(publication.channel, publication.payload)
+            with self._client.pipeline(transaction=False) as pipeline:
+                for publication in publications:
+                    pipeline.publish(publication.channel, publication.payload)
+                pipeline.execute()
         except (*_CUT_OFF, redis.ResponseError) as error:
             metrics.PUBLISH_FAILURES.add()
             raise LogUnavailable from error

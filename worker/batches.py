@@ -70,8 +70,7 @@ class BatchDriver:
             if not ring(bell.message_id):
                 return False
         for message in sent.again:
-            self._log.publish(notices.message_made(message))
-            self._log.publish(notices.retried(message))
+            self._log.publish(notices.message_made(message), notices.retried(message))
         return True
 
     def _ring(self) -> None:

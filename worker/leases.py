@@ -158,7 +158,7 @@ class LeaseKeeper:
         finally:
             with self._lock:
                 del self._holds[lease.owner]
-                if self._newest[lease.message_id] is hold:
+                if self._newest.get(lease.message_id) is hold:
                     del self._newest[lease.message_id]
                 metrics.RUNNING.set(len(self._holds))
 

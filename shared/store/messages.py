@@ -9,16 +9,19 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     ColumnElement,
     Connection,
     Row,
+    Text,
     Uuid,
     bindparam,
     case,
     cast,
     func,
     insert,
+    literal,
     or_,
     select,
     update,
@@ -60,8 +63,47 @@ class SubmitLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 # what every submit says is built once: that costs several times what saying it does
 _user = bindparam("user", type_=Uuid())
-_ASK: Final = insert(Message).returning(Message.id)
-_ENQUEUE: Final = insert(Message).values(enqueued_at=func.clock_timestamp(), rung_at=func.now()).returning(Message.id)
+_project = bindparam("project", type_=Uuid())
+# (no parameter of it is called as a column is: the INSERT inside would take it for another value of its own)
+_numbered = (
+    update(Project)
+    .where(Project.id == _project)
+    .values(newest_queue_number=bindparam("newest", type_=BigInteger()))
+    .cte("numbered")
+)
+_asked = (
+    insert(Message)
+    .values(
+        project_id=_project,
+        author_id=_user,
+        role=Role.USER,
+        kind=MessageKind.MESSAGE,
+        status=MessageStatus.SUCCESS,
+        content=bindparam("said", type_=Text()),
+    )
+    .returning(Message.id)
+    .cte("asked")
+)
+_waiting: Final[Mapping[Any, Any]] = {
+    Message.project_id: _project,
+    Message.author_id: _user,
+    Message.role: literal(Role.ASSISTANT, Message.role.type),
+    Message.kind: literal(MessageKind.STATUS, Message.kind.type),
+    Message.status: literal(MessageStatus.PENDING, Message.status.type),
+    Message.model: bindparam("by_model", type_=Text()),
+    Message.reply_to: _asked.c.id,
+    Message.queue_number: bindparam("number", type_=BigInteger()),
+    Message.waits: bindparam("is_in_line", type_=Boolean()),
+    Message.enqueued_at: func.clock_timestamp(),
+    Message.rung_at: func.now(),
+}
+_SUBMIT: Final = (
+    insert(Message)
+    .from_select(list(_waiting), select(*_waiting.values()))
+    .add_cte(_numbered)
+    .returning(Message.reply_to, Message.id)
+)
+"""The user's message, the assistant's right behind it, and the project's newest number, in one round trip."""
 _SHOWN: Final = select(*MESSAGE_COLUMNS).where(
     Message.id.in_((bindparam("first", type_=Uuid()), bindparam("second", type_=Uuid())))
 )
@@ -82,7 +124,7 @@ _SEEN_BY_READER: Final = (
 _READER_ROWS: Final = select(*_STATE, Message.attempt, Message.content, Message.ending).where(
     Message.id.in_(bindparam("messages", type_=Uuid(), expanding=True))
 )
-_TAKE_NUMBER: Final = update(Project).where(Project.id == bindparam("project", type_=Uuid()))
+_TAKE_NUMBER: Final = update(Project).where(Project.id == _project)
 _PUT_BACK: Final = (
     update(Message)
     .where(Message.id == bindparam("message", type_=Uuid()))
@@ -146,32 +188,20 @@ class MessageStore(Transactions):
                 if known is not None:
                     return known
             _check_limits(connection, principal, limits)
-            number, interrupted = _take_number(connection, project, on_busy)
-            user_message_id = connection.execute(
-                _ASK,
+            number, interrupted = _place(connection, project, on_busy)
+            user_message_id, assistant_message_id = connection.execute(
+                _SUBMIT,
                 {
-                    "project_id": project_id,
-                    "author_id": principal.user_id,
-                    "role": Role.USER,
-                    "kind": MessageKind.MESSAGE,
-                    "status": MessageStatus.SUCCESS,
-                    "content": content,
+                    "project": project_id,
+                    "user": principal.user_id,
+                    "said": content,
+                    "by_model": model,
+                    "newest": project.newest_queue_number + 1,
+                    "number": number,
+                    "is_in_line": on_busy is not OnBusy.PARALLEL,
                 },
-            ).scalar_one()
-            assistant_message_id = connection.execute(
-                _ENQUEUE,
-                {
-                    "project_id": project_id,
-                    "author_id": principal.user_id,
-                    "role": Role.ASSISTANT,
-                    "kind": MessageKind.STATUS,
-                    "status": MessageStatus.PENDING,
-                    "model": model,
-                    "reply_to": user_message_id,
-                    "queue_number": number,
-                    "waits": on_busy is not OnBusy.PARALLEL,
-                },
-            ).scalar_one()
+            ).one()
+            assert user_message_id is not None
             if idempotency is not None:
                 connection.execute(
                     insert(IdempotencyKey).values(
@@ -315,7 +345,8 @@ def queue_again(
     if row.status not in FINAL:
         raise NotFinal
     check()
-    number, _ = _take_number(connection, project, OnBusy.QUEUE)
+    number = project.newest_queue_number + 1
+    connection.execute(_TAKE_NUMBER, {"project": project.id, "newest_queue_number": number})
     note_batch_end(connection, message_id)  # what comes now is no batch's any more
     put_back(connection, row, queue_number=number, author_id=author_id or row.author_id)
     renewed = connection.execute(select(*MESSAGE_COLUMNS).where(Message.id == message_id)).one()
@@ -450,10 +481,9 @@ def _midnight() -> datetime:
     return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _take_number(connection: Connection, project: Row[Any], on_busy: OnBusy) -> tuple[int, tuple[UUID, ...]]:
+def _place(connection: Connection, project: Row[Any], on_busy: OnBusy) -> tuple[int, tuple[UUID, ...]]:
     """The next message's number in the queue of a locked project, and whom it interrupts. Raises `Busy`."""
     number = project.newest_queue_number + 1
-    connection.execute(_TAKE_NUMBER, {"project": project.id, "newest_queue_number": number})
     if on_busy not in (OnBusy.REJECT, OnBusy.INTERRUPT):
         return number, ()
     pending = connection.execute(
