@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -23,10 +24,12 @@ import hiredis
 from shared import redis_address
 from shared.errors import Transient
 
+_log = logging.getLogger(__name__)
+
 Reply = Any
 OnPush = Callable[[list[Any]], None]
 OnReply = Callable[[Reply], None]
-"""Gets a command's reply, or a `ReplyError` or a `LinkDown` in its place. Raises nothing."""
+"""Gets a command's reply, or a `ReplyError` or a `LinkDown` in its place."""
 
 _pack: Final[Callable[[Any], bytes]] = hiredis.pack_command  # its stub knows tuples of one argument only
 
@@ -148,11 +151,11 @@ class RedisLink:
         """As `send`, for what is sent ten thousand times a second: `on_reply` is called as the reply is read, or at once
         where the connection is down, and no future or turn of the loop is spent on it."""
         if self._transport is None or not self._ready:
-            on_reply(LinkDown())
+            _tell(on_reply, LinkDown())
             return
-        now = self._loop.time()
+        packed, now = _pack(command), self._loop.time()
         self._waiting.append((now + self._reply_timeout_s, on_reply))
-        self._pass_on(_pack(command), now)
+        self._pass_on(packed, now)
 
     def tell(self, *arguments: bytes | str | int) -> None:
         """Write a command that RESP3 answers by a push, or not at all (SUBSCRIBE, UNSUBSCRIBE). Lost where down."""
@@ -215,12 +218,12 @@ class RedisLink:
                 return
             _, on_reply = self._waiting.popleft()
             if isinstance(reply, hiredis.ReplyError):
-                on_reply(ReplyError(str(reply)))
+                _tell(on_reply, ReplyError(str(reply)))
                 if str(reply).startswith("READONLY"):  # no master any more: its name may lead to another one by now
                     self._drop()
                     return
             else:
-                on_reply(reply)
+                _tell(on_reply, reply)
 
     def _next_reply(self) -> Any:
         try:
@@ -339,12 +342,20 @@ class RedisLink:
         self._is_busy = False
         if transport is not None:
             transport.abort()
+        self._lost.set()
         waiting, self._waiting = self._waiting, collections.deque()
         for _, on_reply in waiting:
-            on_reply(LinkDown())
-        self._lost.set()
+            _tell(on_reply, LinkDown())
         if was_ready and self._on_down is not None:
             self._on_down()
+
+
+def _tell(on_reply: OnReply, reply: Reply) -> None:
+    """What one does with its reply keeps nobody from theirs."""
+    try:
+        on_reply(reply)
+    except Exception:
+        _log.exception("a reply could not be handled")
 
 
 def _resolve(future: asyncio.Future[Reply], reply: Reply) -> None:

@@ -129,7 +129,7 @@ class Incoming:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._body = response.content
-        # None once all of it has come: the connection is another answer's then
+        # None where all of it has come
         self._connection: _Connection | None = response.connection and cast(Any, response.connection.protocol)
 
     async def read(self, take: Take) -> None:
@@ -159,7 +159,7 @@ class Incoming:
             else:
                 over.set_exception(error)
 
-        if self._connection is not None:
+        if self._connection is not None and not self._body.is_eof():  # else it may be another answer's by now
             self._connection.on_change = change
         try:
             change()
@@ -185,7 +185,7 @@ class Incoming:
         while data := self._body.read_nowait():
             if take(data):
                 return True
-            if len(data) >= _LARGE_BYTES and self._connection is not None:
+            if len(data) >= _LARGE_BYTES and self._connection is not None and not self._body.is_eof():
                 self._connection.rest()
         if self._body.is_eof():
             return True

@@ -210,8 +210,10 @@ class Publisher:
             return
         try:
             self._send_oldest()
-        except Exception as error:  # of no other message that the connection serves
-            self.failure = error
+        except Exception as error:
+            # nobody else's: the connection serves other messages too
+            self.failure, self._is_sending = error, False
+            self._tell_idle()
 
     def _send_oldest(self) -> None:
         self._number_text()
@@ -270,18 +272,17 @@ class Publisher:
         self._tell_idle()
 
     def _tell_idle(self) -> None:
-        if self._idle is not None and not self._is_sending and not self._idle.done():
+        if self._idle is not None and not self._is_sending:
             self._idle.set_result(None)
+            self._idle = None
 
     async def _until_idle(self) -> bool:
         """Until nothing is on its way for the moment; whether anything was."""
         if not self._is_sending:
             return False
-        self._idle = asyncio.get_running_loop().create_future()
-        try:
-            await self._idle
-        finally:
-            self._idle = None
+        if self._idle is None:
+            self._idle = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._idle)  # there may be two who wait, and one who is cancelled
         return True
 
     def _note_first(self) -> None:

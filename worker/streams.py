@@ -1,6 +1,6 @@
 """The event loop thread of a worker: it owns every model stream, and the one Redis connection that deltas leave by.
 
-SQL never runs here. The tasks' threads hand in coroutines and wait for them.
+SQL never runs here. The tasks' threads hand in coroutines and wait for them, or calls, and go on.
 """
 
 from __future__ import annotations

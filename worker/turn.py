@@ -126,17 +126,19 @@ class Turn(Held):
 
     def open(self) -> None:
         """Tell readers that somebody writes: a snapshot where it is not the first turn, and that the model thinks."""
-
         started, calls = notices.started(self._claim.lease, self._claim.model), self._shown_calls()
 
         def tell() -> None:
-            if self._claim.lease.attempt > 1:
-                self.publisher.open_attempt(
-                    self._claim.lease, content=self._claim.content, tool_calls=calls, reason="attempt"
-                )
-            self.publisher.beside(started)
-            self.publisher.status("thinking")
-            self.publisher.start()
+            try:
+                if self._claim.lease.attempt > 1:
+                    self.publisher.open_attempt(
+                        self._claim.lease, content=self._claim.content, tool_calls=calls, reason="attempt"
+                    )
+                self.publisher.beside(started)
+                self.publisher.status("thinking")
+                self.publisher.start()
+            except Exception as error:  # nobody waits here; the turn finds out as it reads
+                self.publisher.failure = error
 
         self._workshop.streams.call(tell)
 

@@ -482,7 +482,10 @@ def _midnight() -> datetime:
 
 
 def _place(connection: Connection, project: Row[Any], on_busy: OnBusy) -> tuple[int, tuple[UUID, ...]]:
-    """The next message's number in the queue of a locked project, and whom it interrupts. Raises `Busy`."""
+    """The next message's number in the queue of a locked project, and whom it interrupts. Raises `Busy`.
+
+    Who is put in front has all that wait renumbered: by that a claim that waited for its row knows (`_IS_FIRST`).
+    """
     number = project.newest_queue_number + 1
     if on_busy not in (OnBusy.REJECT, OnBusy.INTERRUPT):
         return number, ()

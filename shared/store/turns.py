@@ -7,6 +7,7 @@ earlier holder still sends is refused: `Fenced`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeAlias, assert_never
 from uuid import UUID
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared import events
-from shared.errors import Fenced, PatchRejected, SchemaViolation
+from shared.errors import Fenced, PatchRejected, SchemaViolation, StoreUnavailable
 from shared.events import EventId, Stages, Timing, ToolCall, Usage, shown_arguments
 from shared.lifecycle import JobStatus, MessageStatus, Role
 from shared.models import LedgerEntry, Message, Project, Round
@@ -102,16 +103,20 @@ class TurnStore(Transactions):
             ).one_or_none()
         if row is None:
             return None
+        lease = Lease(message_id=message_id, project_id=row.project_id, owner=owner, attempt=row.attempt, run=row.run)
         rounds: Sequence[StoredRound] = ()
         effects: Sequence[ToolEffect] = ()
         if row.attempt > 1:  # nobody else writes these any more
-            with self._moment() as connection:
-                rounds = stored_rounds(connection, [message_id])[message_id]
-                effects = ledger(connection, [message_id])[message_id]
+            try:
+                with self._moment() as connection:
+                    rounds = stored_rounds(connection, [message_id])[message_id]
+                    effects = ledger(connection, [message_id])[message_id]
+            except Exception as error:
+                with suppress(Fenced, StoreUnavailable):
+                    self.hand_back(lease, failed=not isinstance(error, StoreUnavailable))
+                raise
         return Claim(
-            lease=Lease(
-                message_id=message_id, project_id=row.project_id, owner=owner, attempt=row.attempt, run=row.run
-            ),
+            lease=lease,
             tries=row.tries,
             model=row.model,
             run_age_s=float(row.run_age_s),

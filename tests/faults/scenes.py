@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from dev.embedded import EmbeddedPostgres
 from shared.engine import sqlalchemy_url
 from tests import rights
-from tests.fault_proxy import Link, Step, Trap, up
+from tests.fault_proxy import Link, Step, Trap, down, up
 from tests.followers import Audience
 from tests.people import Person, eventually
 from tests.stack import Behind, Stack
@@ -27,6 +27,8 @@ PATCHED: Final = "I patch.\n\nPatched."
 
 # What the store's statements can be known by on the wire.
 CLAIM: Final[Step] = up(b"claimed_at=coalesce")
+CLAIMED: Final[Step] = down(b"UPDATE 1\x00")
+"""The answer to the claim, which is committed by then."""
 ROUND: Final[Step] = up(b"INSERT INTO rounds")
 EFFECT: Final[Step] = up(b"INSERT INTO tool_ledger")
 END: Final[Step] = up(b"ending_appended=false")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.fault_proxy import Step, Way, down, up
 from tests.faults.scenes import (
     CLAIM,
+    CLAIMED,
     COMMIT,
     EFFECT,
     END,
@@ -27,8 +29,8 @@ from tests.people import Person
 from tests.stack import Stack
 
 KILLED: Final = {
-    "after the bell was taken and before the claim": ((CLAIM,), 1),
-    "after the claim": ((CLAIM, down(COMMIT)), 2),
+    "as the claim was sent": ((CLAIM,), 2),  # which arrives after its sender's end
+    "after the claim": ((CLAIM, CLAIMED), 2),
     "after the round was stored": ((ROUND, down(COMMIT)), 2),
     "after the effect and before its event": ((EFFECT, down(COMMIT)), 2),
     "after the end and before finalized": ((END, down(COMMIT)), 1),
@@ -52,17 +54,24 @@ def test_kill_9_between_two_steps(fragile: Stack, person: Person, steps: tuple[S
     assert len(fragile.model.requests()) == 2
 
 
-COMMITS: Final = {"claim": CLAIM, "stored round": ROUND, "tool's effect": EFFECT, "end": END}
+COMMITS: Final[Mapping[str, Mapping[Way, tuple[Step, ...]]]] = {
+    "claim": {Way.DOWN: (CLAIM, CLAIMED), Way.UP: (CLAIM,)},  # a statement that commits itself
+    **{
+        name: {Way.DOWN: (statement, down(COMMIT)), Way.UP: (statement, up(COMMIT))}
+        for name, statement in {"stored round": ROUND, "tool's effect": EFFECT, "end": END}.items()
+    },
+}
 
 
 @pytest.mark.parametrize("lost", [Way.DOWN, Way.UP], ids=["answer lost", "request lost"])
-@pytest.mark.parametrize("statement", COMMITS.values(), ids=list(COMMITS))
-def test_a_commit_that_nobody_answered(fragile: Stack, person: Person, statement: Step, lost: Way) -> None:
+@pytest.mark.parametrize("steps", COMMITS.values(), ids=list(COMMITS))
+def test_a_commit_that_nobody_answered(
+    fragile: Stack, person: Person, steps: Mapping[Way, tuple[Step, ...]], lost: Way
+) -> None:
     """Committed or not, the worker cannot know: it asks again, and goes on in the same attempt at no cost of a try."""
     play_patch(fragile, "patch")
     fragile.model.release(HOLD)
-    step = down(COMMIT) if lost is Way.DOWN else up(COMMIT)
-    ambush = Ambush(fragile, "postgres", lambda link: link.cut(statement, step))
+    ambush = Ambush(fragile, "postgres", lambda link: link.cut(*steps[lost]))
     message_id = person.submit(person.project(document={"list": []}), "patch it")
     with person.audience(message_id) as audience:
         ambush.wait()
