@@ -61,11 +61,11 @@ PROCESSES: Final = (
         f"{_LOST}kill_9_of_the_worker_with_default_settings_another_one_begins_anew_and_says_it_all",
     ),
     Row(
-        "worker killed before the claim",
+        "worker killed as it claims",
         "kill -9 after the bell was taken",
         _PAUSE,
         Promise.NOTHING_LOST,
-        f"{_KILL}[after the bell was taken and before the claim]",
+        f"{_KILL}[as the claim was sent]",
     ),
     Row("worker killed after the claim", "kill -9", _REST, Promise.NOTICED, f"{_KILL}[after the claim]"),
     Row(
