@@ -84,6 +84,11 @@ ENDLESS: Final = {
     "arguments": Case(endless(fragments(1, function={"arguments": "x" * 1000})), ErrorCode.DEADLINE, SOON),
     "a call's name": Case(endless(fragments(1, function={"name": "x" * 1000})), ErrorCode.DEADLINE, SOON),
     "early heads": Case(endless(b"HTTP/1.1 100 Continue\r\n\r\n", before=b""), ErrorCode.STREAM_BROKEN),
+    "chunks that are none": Case(
+        endless(b"zz\r\n", before=head("200 OK", "Transfer-Encoding: chunked") + b"5\r\n: hi\n\r\n"),
+        ErrorCode.STREAM_BROKEN,
+        SOON,
+    ),
     "header lines": Case(endless(b"X: y\r\n", before=b"HTTP/1.1 200 OK\r\n"), ErrorCode.STREAM_BROKEN),
     "one header line": Case(endless(MEGABYTE, before=b"HTTP/1.1 200 OK\r\nX: "), ErrorCode.STREAM_BROKEN),
     "what 500 is about": Case(endless(MEGABYTE, before=head("500 No")), ErrorCode.PROVIDER_UNAVAILABLE),
