@@ -108,11 +108,8 @@ def test_two_who_wait_for_the_same_append_both_go_on() -> None:
         log = Slow()
         publisher = _publisher(log, window_s=0.0)
         publisher.text("a")
-        closing = asyncio.create_task(publisher.close())
-        await asyncio.sleep(0)
-        settling = asyncio.create_task(publisher.settle())
-        await asyncio.sleep(0)
-        log.answer()
+        closing, settling = asyncio.create_task(publisher.close()), asyncio.create_task(publisher.settle())
+        asyncio.get_running_loop().call_soon(log.answer)  # behind their first steps: both wait by then
         async with asyncio.timeout(20):
             await closing
             with pytest.raises(Fenced):
