@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import struct
 import tempfile
 import threading
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import prometheus_client
+import tenacity
 from prometheus_client import CollectorRegistry, multiprocess
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -77,9 +79,7 @@ class _Counted(Collector):
         if directory is None:
             yield from metrics.REGISTRY.collect()
             return
-        _forget_gauges_of_the_dead(directory)
-        together = multiprocess.MultiProcessCollector(None, path=str(directory))  # type: ignore[no-untyped-call]
-        yield from together.collect()  # type: ignore[no-untyped-call]
+        yield from _of_all(directory)
 
 
 class _Asked(Collector):
@@ -152,6 +152,20 @@ def _clear_abandoned(parent: Path) -> None:
         match = re.match(rf"{_PREFIX}-([0-9]+)-", directory.name)
         if match is not None and (int(match[1]) == os.getpid() or not _lives(int(match[1]))):
             shutil.rmtree(directory, ignore_errors=True)
+
+
+# a process that begins makes its files empty first, and another one that is asked may have taken a dead one's away just now
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type((FileNotFoundError, struct.error)),
+    stop=tenacity.stop_after_attempt(20),
+    wait=tenacity.wait_fixed(0.02),
+    reraise=True,
+)
+def _of_all(directory: Path) -> list[Metric]:
+    """What all processes counted that share the directory."""
+    _forget_gauges_of_the_dead(directory)
+    together = multiprocess.MultiProcessCollector(None, path=str(directory))  # type: ignore[no-untyped-call]
+    return list(together.collect())  # type: ignore[no-untyped-call]
 
 
 def _forget_gauges_of_the_dead(directory: Path) -> None:

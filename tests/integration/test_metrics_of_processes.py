@@ -16,6 +16,7 @@ import pytest
 
 from dev.embedded import free_port
 from dev.procfile import ROOT
+from shared import exporter
 from tests.told_metrics import Told
 
 _PROGRAM: Final = """
@@ -161,3 +162,11 @@ def test_an_exporter_answers_scrapers(tmp_path: Path, path: str) -> None:
         with opener.open(f"http://127.0.0.1:{made._port}{path}", timeout=30) as answer:
             assert answer.headers["Content-Type"].startswith("text/plain")
             assert b"# HELP chatrelay_bells_total" in answer.read()
+
+
+def test_a_file_that_a_process_has_only_just_made_fails_no_scrape(tmp_path: Path) -> None:
+    """It is empty for a moment; and a dead one's may go away while it is read."""
+    begun = tmp_path / "counter_1.db"
+    begun.touch()
+    looks = exporter._of_all.retry_with(before_sleep=lambda _: begun.unlink())
+    assert looks(tmp_path) == []

@@ -71,6 +71,17 @@ def test_who_is_put_in_front_while_a_claim_waits_for_the_row_goes_first(scene: S
     scene.claimed(newcomer)
 
 
+def test_a_claim_whose_rounds_cannot_be_read_gives_the_message_up_at_the_cost_of_a_try(scene: Scene) -> None:
+    lease = scene.claimed()
+    scene.store_round(lease, 1, "text")
+    scene.store.hand_back(lease)
+    scene.execute("UPDATE rounds SET calls = '[7]' WHERE message_id = :message", message=lease.message_id)
+    with pytest.raises(msgspec.ValidationError):
+        scene.claim(lease.message_id)
+    row = scene.row(lease.message_id)
+    assert (row["lease_owner"], row["tries"], row["attempt"]) == (None, 1, 2)
+
+
 def test_what_is_held_is_not_taken_again(scene: Scene) -> None:
     lease = scene.claimed()
     assert scene.claim(lease.message_id, "worker-b") is None
